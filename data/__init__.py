@@ -1,0 +1,1 @@
+"""Episodes at rest (journal, zarr store, memmap cache) and in memory (replay)."""

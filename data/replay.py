@@ -1,0 +1,315 @@
+"""Transitions in memory, sampled uniformly; every frame is stored once.
+
+Observations live in a ring of slots. A run of T consecutive steps of one episode occupies T + 1
+slots, its own final observation included, and each slot knows the slot that follows it. So the
+observation and next observation of a transition are right by construction: at an episode's first
+step, at the first step of an intervention segment, at a truncation, and when episodes of several
+actors interleave. The last slot of a run is nobody's transition and is never sampled.
+
+Shape letters: B batch, A action, C capacity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot_rl.batch import Batch
+from robot_rl.env import GRIPPER_THRESHOLD
+from robot_rl.errors import ConfigError, DataError, SpecError
+from robot_rl.types import (
+    STATE_KEY,
+    EpisodeEnd,
+    EpisodeStart,
+    FloatArray,
+    Observation,
+    ObservationSpec,
+    Transition,
+)
+
+GRIPPER_TARGET_NAME = "gripper.target"
+NO_SLOT = -1
+
+Keep = Callable[[str, Transition], bool]
+"""(phase, transition) -> whether a buffer stores it."""
+
+
+def keep_all(phase: str, transition: Transition) -> bool:
+    return True
+
+
+def keep_online(phase: str, transition: Transition) -> bool:
+    """What the agent and its helper did while learning (HIL-SERL: interventions go to both buffers)."""
+    return phase == "learn"
+
+
+def keep_demonstrations(phase: str, transition: Transition) -> bool:
+    """Whole demonstrations, and the steps in which a person intervened while learning."""
+    return phase == "demo" or (phase == "learn" and transition.is_intervention)
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One episode that is being received."""
+
+    phase: str
+    serial: int
+    gripper_open: bool
+    last_slot: int = NO_SLOT
+    next_step: int = NO_SLOT
+
+
+class ReplayBuffer:
+    """Ring of observation slots fed by the episode stream, sampled as `Batch`es.
+
+    Not thread safe: feed and sample it from the same thread.
+    """
+
+    def __init__(
+        self,
+        observation_spec: ObservationSpec,
+        action_dim: int,
+        capacity: int,
+        seed: int,
+        *,
+        has_gripper: bool = True,
+        keep: Keep = keep_all,
+    ) -> None:
+        """`capacity` counts observations (T + 1 per run of T steps), so memory is bounded by it.
+
+        `has_gripper` says that the last action element is the gripper command; `keep` chooses
+        which transitions of the stream this buffer stores. Memory is committed as it fills.
+        """
+        if capacity < 2 or action_dim < 1:
+            raise ConfigError(
+                f"replay needs capacity >= 2 and action_dim >= 1, got {capacity} and {action_dim}"
+            )
+        self.observation_spec = observation_spec
+        self.action_dim = action_dim
+        self.capacity = capacity
+        self._keep = keep
+        self._has_gripper = has_gripper
+        self._target_index = _gripper_target_index(observation_spec) if has_gripper else None
+        self._rng = np.random.default_rng(seed)
+        try:
+            self._observations: Observation = {
+                key: np.empty((capacity, *spec.shape), spec.dtype)
+                for key, spec in observation_spec.arrays.items()
+            }
+        except MemoryError as error:
+            raise ConfigError(f"no memory for {capacity} observations; lower the replay capacity") from error
+        self._actions = np.zeros((capacity, action_dim), np.float32)
+        self._scalars = np.zeros((capacity, 4), np.float32)  # reward, terminated, intervention, toggled
+        self._next = np.full(capacity, NO_SLOT, np.int64)
+        self._previous = np.full(capacity, NO_SLOT, np.int64)
+        self._owner = np.full(capacity, NO_SLOT, np.int64)  # serial number of the episode in the slot
+        self._valid = np.empty(capacity, np.int64)  # the first `_count` entries are sampleable slots
+        self._rank = np.full(capacity, NO_SLOT, np.int64)  # where a slot stands in `_valid`
+        self._count = 0
+        self._stored = 0
+        self._head = 0
+        self._serial = 0
+        self._streams: dict[str, _Stream] = {}
+        self._outputs: list[_Output] = []
+        self._turn = 0
+
+    def __len__(self) -> int:
+        """Number of transitions that `sample` draws from."""
+        return self._count
+
+    @property
+    def stored(self) -> int:
+        """Number of transitions ever stored, those overwritten or withdrawn since included."""
+        return self._stored
+
+    def start(self, start: EpisodeStart) -> None:
+        """Open an episode; several may be open at once."""
+        self.observation_spec.check(start.observation)
+        if start.episode_id in self._streams:
+            raise DataError(f"episode {start.episode_id} was started twice")
+        gripper_open = True
+        if self._target_index is not None:
+            gripper_open = bool(start.observation[STATE_KEY][self._target_index] > 0.0)
+        self._streams[start.episode_id] = _Stream(start.phase, self._serial, gripper_open)
+        self._serial += 1
+
+    def add(self, transition: Transition) -> None:
+        """Take one step of an open episode; it can be sampled at once when `keep` wants it.
+
+        A step that does not follow the stored one opens a new run with its own first observation.
+        """
+        stream = self._streams.get(transition.episode_id)
+        if stream is None:
+            raise DataError(
+                f"step {transition.step} of episode {transition.episode_id}, which was not started"
+            )
+        self._check(transition)
+        toggled = self._follow_gripper(stream, transition.executed_action)
+        if not self._keep(stream.phase, transition):
+            return
+        if not self._continues(stream, transition):
+            stream.last_slot = self._write(transition.observation, stream.serial)
+        slot = stream.last_slot
+        following = self._write(transition.next_observation, stream.serial)
+        self._actions[slot] = transition.executed_action
+        self._scalars[slot] = (
+            transition.reward, transition.terminated, transition.is_intervention, toggled
+        )  # fmt: skip
+        self._next[slot], self._previous[following] = following, slot
+        self._rank[slot], self._valid[self._count] = self._count, slot
+        self._count += 1
+        self._stored += 1
+        stream.last_slot, stream.next_step = following, transition.step + 1
+
+    def end(self, end: EpisodeEnd) -> None:
+        """Close an episode; a discarded one is withdrawn from sampling."""
+        stream = self._streams.pop(end.episode_id, None)
+        if stream is None:
+            raise DataError(f"end of episode {end.episode_id}, which was not started")
+        if end.discarded:
+            for slot in np.flatnonzero(self._owner == stream.serial):
+                self._withdraw(int(slot))
+
+    def feed(self, event: EpisodeStart | Transition | EpisodeEnd) -> None:
+        """`start`, `add` or `end`, as the event asks."""
+        if isinstance(event, Transition):
+            self.add(event)
+        elif isinstance(event, EpisodeStart):
+            self.start(event)
+        else:
+            self.end(event)
+
+    def sample(self, batch_size: int) -> Batch:
+        """Uniform over all stored transitions, with replacement.
+
+        The arrays stay as they are until the next but one `sample` (or `mix`) of this size.
+        """
+        if not self._count:
+            raise DataError("the replay buffer holds no transition to sample")
+        output = self._output(batch_size)
+        self._fill(output, 0, batch_size)
+        return output.batch
+
+    def _check(self, transition: Transition) -> None:
+        self.observation_spec.check(transition.observation)
+        self.observation_spec.check(transition.next_observation)
+        action = transition.executed_action
+        if np.shape(action) != (self.action_dim,) or not np.isfinite(action).all():
+            raise SpecError(f"executed action {action} is not ({self.action_dim},) and finite")
+        if not np.isfinite(transition.reward):
+            raise SpecError(f"reward {transition.reward} of step {transition.step} is not finite")
+
+    def _follow_gripper(self, stream: _Stream, action: FloatArray) -> bool:
+        """Whether the command changes the gripper's target; steps not kept are followed too."""
+        if not self._has_gripper or abs(action[-1]) <= GRIPPER_THRESHOLD:
+            return False
+        was_open, stream.gripper_open = stream.gripper_open, bool(action[-1] > 0)
+        return stream.gripper_open != was_open
+
+    def _continues(self, stream: _Stream, transition: Transition) -> bool:
+        slot = stream.last_slot
+        return (
+            stream.next_step == transition.step
+            and slot != self._head  # the next write would take the slot of this very observation
+            and self._owner[slot] == stream.serial
+            and all(
+                np.array_equal(self._observations[key][slot], transition.observation[key])
+                for key in self._observations
+            )
+        )
+
+    def _write(self, observation: Observation, serial: int) -> int:
+        """Put an observation at the head; what stood there leaves with the transitions that used it."""
+        slot = self._head
+        self._withdraw(slot)
+        if (before := self._previous[slot]) != NO_SLOT:
+            self._withdraw(int(before))
+            self._next[before] = NO_SLOT
+        if (after := self._next[slot]) != NO_SLOT:
+            self._previous[after] = NO_SLOT
+        self._next[slot] = self._previous[slot] = NO_SLOT
+        self._owner[slot] = serial
+        for key, array in self._observations.items():
+            array[slot] = observation[key]
+        self._head = (slot + 1) % self.capacity
+        return slot
+
+    def _withdraw(self, slot: int) -> None:
+        """Take a slot off the list of sampleable ones by moving the last of the list to its place."""
+        rank = self._rank[slot]
+        if rank == NO_SLOT:
+            return
+        self._count -= 1
+        last = self._valid[self._count]
+        self._valid[rank], self._rank[last] = last, rank
+        self._rank[slot] = NO_SLOT
+
+    def _output(self, batch_size: int) -> _Output:
+        """The older of the two output buffers, made anew when the batch size changes."""
+        if not self._outputs or len(self._outputs[0].batch) != batch_size:
+            arrays = self.observation_spec
+            self._outputs = [_Output.allocate(arrays, self.action_dim, batch_size) for _ in range(2)]
+        self._turn ^= 1
+        return self._outputs[self._turn]
+
+    def _fill(self, output: _Output, begin: int, end: int) -> None:
+        """Draw transitions into rows `begin:end`."""
+        slots = self._valid[self._rng.integers(0, self._count, end - begin)]
+        following = self._next[slots]
+        batch = output.batch
+        for key, array in self._observations.items():
+            # mode="clip" because numpy buffers the whole output under "raise"; slots are in range
+            array.take(slots, 0, batch.observation[key][begin:end], "clip")
+            array.take(following, 0, batch.next_observation[key][begin:end], "clip")
+        self._actions.take(slots, 0, batch.action[begin:end], "clip")
+        output.scalars[:, begin:end] = self._scalars[slots].T
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """One preallocated batch; its four scalar columns are rows of `scalars` (4, B)."""
+
+    batch: Batch
+    scalars: NDArray[np.float32]
+
+    @staticmethod
+    def allocate(spec: ObservationSpec, action_dim: int, batch_size: int) -> _Output:
+        def arrays() -> Observation:
+            return {key: np.empty((batch_size, *one.shape), one.dtype) for key, one in spec.arrays.items()}
+
+        scalars = np.empty((4, batch_size), np.float32)
+        reward, terminated, intervention, toggled = scalars
+        action = np.empty((batch_size, action_dim), np.float32)
+        batch = Batch(arrays(), action, reward, arrays(), terminated, intervention, toggled)
+        return _Output(batch, scalars)
+
+
+def mix(online: ReplayBuffer, demos: ReplayBuffer, batch_size: int, demo_fraction: float = 0.5) -> Batch:
+    """One batch from two buffers: `floor(batch_size * demo_fraction)` rows of demonstrations, at the end.
+
+    All rows come from one buffer while the other is empty. Uses the output buffers of `online`, so
+    the batch stays valid as `online.sample` says.
+    """
+    if not 0.0 <= demo_fraction <= 1.0:
+        raise ConfigError(f"demo_fraction must lie in [0, 1], got {demo_fraction}")
+    if not len(online) and not len(demos):
+        raise DataError("both replay buffers are empty")
+    split = batch_size - int(batch_size * demo_fraction)
+    if not len(demos):
+        split = batch_size
+    elif not len(online):
+        split = 0
+    output = online._output(batch_size)
+    if split > 0:
+        online._fill(output, 0, split)
+    if split < batch_size:
+        demos._fill(output, split, batch_size)
+    return output.batch
+
+
+def _gripper_target_index(spec: ObservationSpec) -> int | None:
+    names = spec.arrays[STATE_KEY].names if STATE_KEY in spec.arrays else ()
+    return names.index(GRIPPER_TARGET_NAME) if GRIPPER_TARGET_NAME in names else None

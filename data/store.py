@@ -1,0 +1,286 @@
+"""Episodes at rest: zarr 3 arrays, each concatenated over all episodes, with `episode_ends` committed last.
+
+    zarr.json               schema, observation and action spec
+    observation/<key>       (sum of T + 1, ...): images once, as uint8
+    <step key>              (sum of T, ...): see `data.episode.STEP_DTYPES`
+    episode_ends            (E,) int64: steps up to and with episode e; -1 where nothing is committed
+    episodes/<e>.json       `EpisodeInfo`
+    recordings/<name>.json  configuration and software versions
+    journal/                episodes under way, and those not sealed yet
+    quarantine/             what `data verify --repair` took out
+
+A reader trusts only what lies below `episode_ends`. Arrays may be longer (they grow by whole chunks),
+and whatever an interrupted writer left there is overwritten by the next episode. Observation rows of
+episode e begin at `ends[e - 1] + e`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from data.episode import OBSERVATION, Episode, EpisodeInfo, array_layout
+from data.journal import lock_file
+from robot_rl.errors import DataError, SpecError
+from robot_rl.types import ActionSpec, ArraySpec, ObservationSpec
+from robot_rl.wire import Event
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+ENDS = "episode_ends"
+UNCOMMITTED = -1
+CHUNK_BYTES = 1 << 20  # few files and quick appends; training reads from RAM or memmap instead
+MAX_CHUNK_ROWS = 1024
+JOURNAL, EPISODES, RECORDINGS, QUARANTINE, LOCK = "journal", "episodes", "recordings", "quarantine", "lock"
+
+
+class EpisodeStore:
+    """Reads the sealed episodes; opened by `writer`, also appends to them."""
+
+    def __init__(self, path: Path) -> None:
+        """Open for reading; shows the episodes sealed by now. Raises `DataError` if there is no store."""
+        self.path = Path(path)
+        self._lock: int | None = None
+        self._open("r")
+
+    @classmethod
+    def writer(cls, path: Path, observation_spec: ObservationSpec, action_spec: ActionSpec) -> EpisodeStore:
+        """Open for appending, and create it if need be; only one process may. `close` it afterwards."""
+        if not (path / "zarr.json").exists():
+            _create(path, observation_spec, action_spec)
+        store = cls(path)
+        if store.observation_spec != observation_spec or store.action_spec != action_spec:
+            raise SpecError(
+                f"{path} holds episodes of {store.observation_spec}, {store.action_spec}; "
+                f"cannot add {observation_spec}, {action_spec}: choose another folder"
+            )
+        store.lock()
+        return store
+
+    def lock(self) -> None:
+        """Become the one writer; raises `DataError` while another process is."""
+        self._lock = lock_file(self.path / LOCK)
+        self._open("r+")
+
+    def close(self) -> None:
+        """Give up the writer's lock."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __len__(self) -> int:
+        return len(self.infos)
+
+    @property
+    def steps(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def rows(self, index: int, key: str) -> slice:
+        """Rows of episode `index` in array `key`."""
+        begin, end = (int(self.ends[index - 1]) if index else 0), int(self.ends[index])
+        return slice(begin + index, end + index + 1) if key.startswith(OBSERVATION) else slice(begin, end)
+
+    def length(self, key: str) -> int:
+        """Committed rows of array `key`."""
+        return self.steps + len(self) * key.startswith(OBSERVATION)
+
+    def episode(self, index: int) -> Episode:
+        arrays = {key: np.asarray(array[self.rows(index, key)]) for key, array in self.arrays.items()}
+        return Episode(self.infos[index], arrays)
+
+    def recording(self, name: str) -> dict[str, Any]:
+        """Configuration and software versions of a recording."""
+        try:
+            return json.loads((self.path / RECORDINGS / f"{name}.json").read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path}: no readable description of recording {name}: {error}") from error
+
+    def last_sequences(self) -> dict[str, int]:
+        """Highest sequence number stored per sender, to continue its stream after a restart."""
+        last: dict[str, int] = {}
+        for info in self.infos:
+            last[info.sender] = max(info.last_sequence, last.get(info.sender, -1))
+        return last
+
+    def load_into(
+        self,
+        consume: Callable[[Event], None],
+        *,
+        phases: Collection[str] = ("demo", "learn", "evaluate"),
+        successes_only: bool = False,
+    ) -> int:
+        """Replay usable episodes, in their order, into e.g. `ReplayBuffer.feed`; returns their number."""
+        count = 0
+        for index, info in enumerate(self.infos):
+            if info.usable and info.phase in phases and (info.success or not successes_only):
+                for event in self.episode(index).events():
+                    consume(event)
+                count += 1
+        return count
+
+    def append(self, episode: Episode) -> None:
+        """Seal an episode: arrays and description first, `episode_ends` last, each safe on the disk."""
+        if self._lock is None:
+            raise DataError(f"{self.path} is open for reading; use EpisodeStore.writer")
+        index, steps = len(self), episode.info.steps
+        touched = [self.path / EPISODES / f"{index:08d}.json"]
+        write_file(touched[0], episode.info.to_json())
+        ends = np.append(self.ends, self.steps + steps)
+        for key, array in self.arrays.items():
+            stop = int(ends[-1]) + (index + 1) * key.startswith(OBSERVATION)
+            start = stop - len(episode.arrays[key])
+            touched += self._put(key, array, start, episode.arrays[key])
+        _sync(touched)
+        _sync(self._put(ENDS, self._ends, index, ends[-1:]))
+        self.ends = ends
+        self.infos = (*self.infos, episode.info)
+
+    def truncate(self, episodes: int) -> None:
+        """Take all but the first `episodes` out of use; what lies beyond is overwritten later."""
+        self._ends[episodes:] = UNCOMMITTED
+        self._open("r+")
+
+    def replace_info(self, index: int, info: EpisodeInfo) -> None:
+        write_file(self.path / EPISODES / f"{index:08d}.json", info.to_json())
+        self.infos = (*self.infos[:index], info, *self.infos[index + 1 :])
+
+    def quarantine(self, path: Path) -> Path:
+        """Move a file of the store out of the way, to be looked at by a person; returns where it is now."""
+        folder = self.path / QUARANTINE
+        folder.mkdir(exist_ok=True)
+        kept = folder / path.name
+        while kept.exists():
+            kept = kept.with_name(f"{kept.name}.{uuid.uuid4().hex[:8]}")
+        return path.rename(kept)
+
+    def _put(self, key: str, array: zarr.Array, start: int, rows: NDArray[Any]) -> list[Path]:
+        """Write `rows` from row `start` on; returns the files that this touched."""
+        stop, size = start + len(rows), array.chunks[0]
+        files = []
+        if array.shape[0] < stop:  # whole chunks at a time, so that few episodes change the metadata
+            array.resize((-(-stop // size) * size, *array.shape[1:]))
+            files.append(self.path / key / "zarr.json")
+        if len(rows):
+            array[start:stop] = rows
+            inner = ["0"] * (array.ndim - 1)
+            chunks = range(start // size, (stop - 1) // size + 1)
+            files += [self.path.joinpath(key, "c", str(chunk), *inner) for chunk in chunks]
+        return files
+
+    def _open(self, mode: str) -> None:
+        try:
+            group = zarr.open_group(self.path, mode=cast("Any", mode))
+            attributes = cast("Mapping[str, Any]", group.attrs.asdict())
+            if attributes["schema"] != SCHEMA:
+                raise DataError(f"{self.path} has schema {attributes['schema']}, this program reads {SCHEMA}")
+            self.observation_spec, self.action_spec = _specs(attributes)
+            # the ends before the arrays: a writer may be extending them now
+            self._ends = cast("zarr.Array", group[ENDS])
+            ends = np.asarray(self._ends[:], np.int64)
+            layout = array_layout(self.observation_spec, self.action_spec.dim)
+            self.arrays = {key: cast("zarr.Array", group[key]) for key in layout}
+        except (KeyError, ValueError, TypeError, OSError) as error:
+            raise DataError(f"{self.path} is not an episode store: {error!r}") from error
+        uncommitted = np.flatnonzero(ends == UNCOMMITTED)
+        self.ends: NDArray[np.int64] = ends[: uncommitted[0]] if len(uncommitted) else ends
+        self.infos = tuple(self._info(index) for index in range(len(self.ends)))
+
+    def _info(self, index: int) -> EpisodeInfo:
+        """Description of an episode; one that cannot be read takes only that episode out of use."""
+        path = self.path / EPISODES / f"{index:08d}.json"
+        try:
+            return EpisodeInfo.from_json(path.read_text(), str(path))
+        except (OSError, DataError) as error:
+            log.warning("episode %d of %s is left out: %s", index, self.path, error)
+            rows = self.rows(index, ENDS)
+            return EpisodeInfo.lost(rows.stop - rows.start, f"no readable description: {error}")
+
+
+def write_file(path: Path, text: str) -> None:
+    """Replace `path` as a whole: a reader sees the old text or the new one."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def _sync(files: list[Path]) -> None:
+    for path in files:
+        if path.exists():  # zarr stores no file for a chunk of fill values
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+
+def _create(path: Path, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
+    """Build an empty store aside and put it in place as a whole."""
+    if path.exists() and any(path.iterdir()):
+        raise DataError(f"{path} is neither an episode store nor empty; choose another folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        group = zarr.create_group(partial, attributes=_attributes(observation_spec, action_spec))
+        layout = array_layout(observation_spec, action_spec.dim) | {ENDS: ((), np.dtype(np.int64))}
+        for key, (shape, dtype) in layout.items():
+            row_bytes = int(np.prod(shape)) * dtype.itemsize
+            rows = max(min(CHUNK_BYTES // row_bytes, MAX_CHUNK_ROWS), 1)
+            group.create_array(
+                key,
+                shape=(0, *shape),
+                chunks=(rows, *shape),
+                dtype=dtype,
+                compressors=ZstdCodec(level=1),
+                fill_value=UNCOMMITTED if key == ENDS else 0,
+            )
+        for folder in (JOURNAL, EPISODES, RECORDINGS):
+            (partial / folder).mkdir()
+        partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _attributes(observation_spec: ObservationSpec, action_spec: ActionSpec) -> dict[str, Any]:
+    arrays = {
+        key: {
+            "shape": list(spec.shape),
+            "dtype": spec.dtype,
+            "low": str(spec.low),  # text, for JSON has no infinity
+            "high": str(spec.high),
+            "names": list(spec.names),
+        }
+        for key, spec in observation_spec.arrays.items()
+    }
+    action = {
+        "names": list(action_spec.names),
+        "translation_m": action_spec.translation_m,
+        "rotation_rad": action_spec.rotation_rad,
+    }
+    return {"format": "robot-rl episodes", "schema": SCHEMA, "observation": arrays, "action": action}
+
+
+def _specs(attributes: Mapping[str, Any]) -> tuple[ObservationSpec, ActionSpec]:
+    arrays = {
+        key: ArraySpec(
+            tuple(one["shape"]), one["dtype"], float(one["low"]), float(one["high"]), tuple(one["names"])
+        )
+        for key, one in attributes["observation"].items()
+    }
+    action = attributes["action"]
+    spec = ActionSpec(tuple(action["names"]), action["translation_m"], action["rotation_rad"])
+    return ObservationSpec(arrays), spec

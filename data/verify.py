@@ -1,0 +1,189 @@
+"""Checks an episode store, and repairs it without deleting anything: what must go moves to `quarantine/`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from data.cache import CACHE, fingerprint
+from data.episode import OBSERVATION, Episode, checksum, spans
+from data.recovery import journals, read_episode, recover
+from data.store import EPISODES, QUARANTINE, EpisodeStore
+
+
+@dataclass
+class Finding:
+    """One thing worth knowing; a `fault` needs repair, the rest is normal (a journal not sealed yet)."""
+
+    where: str
+    what: str
+    fault: bool
+    done: str = ""
+    """What the repair did about it."""
+
+
+@dataclass
+class Report:
+    """Outcome of `verify`; counts are after the repair."""
+
+    path: Path
+    episodes: int = 0
+    usable: int = 0
+    steps: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """No fault is left."""
+        return all(finding.done or not finding.fault for finding in self.findings)
+
+    def table(self) -> Table:
+        """For `rich.print`."""
+        state = "sound" if self.ok else "[red]faults found[/red]"
+        title = f"{self.path}: {self.episodes} episodes ({self.usable} usable), {self.steps} steps, {state}"
+        table = Table("", "where", "what", "done", title=title, title_justify="left")
+        for one in self.findings:
+            mark = "[green]mended[/green]" if one.done else "[red]fault[/red]" if one.fault else "note"
+            table.add_row(mark, one.where, one.what, one.done)
+        return table
+
+
+def verify(path: Path, repair: bool = False) -> Report:
+    """Read everything in the store at `path` and report what is wrong with it.
+
+    With `repair`, journals are sealed, damaged episodes are marked and so left out of training, and
+    episodes whose rows are missing are cut off, their remains kept in the quarantine. Needs the
+    writer's lock then; raises `DataError` while a writer has it, and when there is no store at `path`.
+    """
+    path = Path(path)
+    report = Report(path)
+    store = EpisodeStore(path)
+    if repair:
+        store.lock()
+    try:
+        _check_extent(store, report, repair)
+        _check_episodes(store, report, repair)
+        _check_journals(store, report, repair)
+        _check_cache(store, report)
+    finally:
+        store.close()
+    report.episodes, report.steps = len(store), store.steps
+    report.usable = sum(info.usable for info in store.infos)
+    return report
+
+
+def _check_extent(store: EpisodeStore, report: Report, repair: bool) -> None:
+    """The first episode whose rows cannot be there, and with it all later ones, must be cut off."""
+    good = len(store)
+    reason = ""
+    if (backward := np.flatnonzero(np.diff(store.ends, prepend=0) < 0)).size:
+        good, reason = int(backward[0]), f"episode_ends falls at episode {int(backward[0])}"
+    for key, array in store.arrays.items():
+        extra = np.arange(1, len(store) + 1) if key.startswith(OBSERVATION) else 0
+        short = np.flatnonzero(store.ends + extra > array.shape[0])
+        if short.size and short[0] < good:
+            good, reason = int(short[0]), f"{key} has {array.shape[0]} rows, too few for episode {short[0]}"
+    if reason:
+        finding = Finding(f"episodes {good} to {len(store) - 1}", reason, fault=True)
+        if repair:
+            finding.done = f"cut off; what is left of them is in {_cut(store, good)}"
+        report.findings.append(finding)
+
+
+def _cut(store: EpisodeStore, good: int) -> Path:
+    """Keep everything behind the first `good` episodes in the quarantine, then take it out of use."""
+    folder = store.path / QUARANTINE / f"cut-{time.time_ns()}"
+    folder.mkdir(parents=True)
+    begin = int(store.ends[good - 1]) if good else 0
+    for key, array in store.arrays.items():
+        first = begin + good * key.startswith(OBSERVATION)
+        np.save(folder / f"{key.replace('/', '.')}.npy", np.asarray(array[first:]))
+    (folder / "episode_ends.json").write_text(json.dumps([int(end) for end in store.ends]))
+    descriptions = [store.path / EPISODES / f"{index:08d}.json" for index in range(good, len(store))]
+    store.truncate(good)
+    for description in descriptions:
+        if description.exists():
+            description.rename(folder / description.name)
+    return folder.relative_to(store.path)
+
+
+def _check_episodes(store: EpisodeStore, report: Report, repair: bool) -> None:
+    seen: dict[str, int] = {}
+    for index, info in enumerate(store.infos):
+        if info.damage and info.episode_id:
+            report.findings.append(Finding(f"episode {index}", f"left out: {info.damage}", fault=False))
+            continue
+        faults = [info.damage] if info.damage else list(_episode_faults(store, index))
+        if info.episode_id and seen.setdefault(info.episode_id, index) != index:
+            faults.append(f"has the same id as episode {seen[info.episode_id]}")
+        if faults:
+            finding = Finding(f"episode {index}", "; ".join(faults), fault=True)
+            if repair:
+                # A lost description gets a name here, so that it counts as dealt with from now on.
+                name = info.episode_id or f"lost-{index}"
+                store.replace_info(index, replace(info, episode_id=name, damage="; ".join(faults)))
+                finding.done = "marked as damaged: kept, and left out of training"
+            report.findings.append(finding)
+
+
+def _episode_faults(store: EpisodeStore, index: int) -> Iterator[str]:
+    rows = store.rows(index, "reward")
+    if rows.stop < rows.start or any(
+        store.rows(index, key).stop > array.shape[0] for key, array in store.arrays.items()
+    ):
+        return  # reported by _check_extent
+    try:
+        episode = store.episode(index)
+    except (ValueError, RuntimeError, OSError) as error:
+        yield f"cannot be read: {error}"
+        return
+    if episode.info.steps != rows.stop - rows.start:
+        yield f"description says {episode.info.steps} steps, episode_ends {rows.stop - rows.start}"
+        return
+    for key, array in episode.arrays.items():
+        if checksum(array) != episode.info.crc32.get(key):
+            yield f"{key} does not have its checksum"
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            yield f"{key} holds NaN or Inf"
+    yield from _sequence_faults(episode)
+
+
+def _sequence_faults(episode: Episode) -> Iterator[str]:
+    """What cannot be in a stream of steps."""
+    info, arrays = episode.info, episode.arrays
+    if (np.diff(arrays["stamp_s"], prepend=info.started_s) <= 0).any():
+        yield "stamps do not rise"
+    done = arrays["terminated"] | arrays["truncated"]
+    if done[:-1].any():
+        yield "goes on after its end"
+    if info.steps and not info.discarded and not done[-1]:
+        yield "its last step neither terminates nor truncates"
+    if info.intervention_spans != spans(arrays["is_intervention"]):
+        yield "intervention spans do not fit the steps"
+
+
+def _check_journals(store: EpisodeStore, report: Report, repair: bool) -> None:
+    before = len(report.findings)
+    for path in journals(store):
+        episode, damage = read_episode(path, store)
+        steps = episode.info.steps if episode else 0
+        state = "not sealed yet" if episode is None or episode.info.recovered else "ended, not sealed yet"
+        what = damage or f"{steps} steps, {state}"
+        report.findings.append(Finding(path.name, what, fault=bool(damage)))
+    if repair and len(report.findings) > before:
+        recover(store)
+        for finding in report.findings[before:]:
+            finding.done = "sealed as far as it is sound" + (", kept in quarantine/" if finding.fault else "")
+
+
+def _check_cache(store: EpisodeStore, report: Report) -> None:
+    for cache in (store.path / CACHE).glob("*"):
+        if cache.name != fingerprint(store):
+            what = "out of date, rebuilt at the next use"
+            report.findings.append(Finding(f"{CACHE}/{cache.name}", what, fault=False))

@@ -1,0 +1,1 @@
+"""Browser page for the person beside the robot: scene, panel, take-over. Free of rclpy."""

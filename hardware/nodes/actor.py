@@ -1,0 +1,222 @@
+"""The actor process: gathers demonstrations, acts while the learner learns, evaluates.
+
+Topics out: `training/phase` (String, JSON: phase, episode, state reset | run | idle; transient local) and
+`training/episode` (String, JSON) after each episode. Services: ~/start_episode, ~/end_episode,
+~/undo_episode, ~/pause, ~/resume. After a kill it goes on where `run_dir/actor` says it was. An episode
+that a silent robot, guard or learner breaks off counts as discarded, and another one is run when all are
+back. The main thread serves the topics, a second one runs the episodes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rclpy.context import Context
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from data.recorder import EpisodeRecorder
+from hardware.nodes.episodes import EpisodeRunner, LearnerWatch, RunnerConfig
+from hardware.nodes.human import PHASE, PHASE_QOS, PhaseMessage, TopicHuman
+from hardware.nodes.lifecycle import ManagedNode, run
+from hardware.nodes.transport import RosTransport, TransportConfig
+from hardware.ros_world import RosWorld, RosWorldConfig
+from hardware.typed_yaml import parse
+from robot_rl.actor import Actor
+from robot_rl.apps.wiring import build_policy, node_experiment
+from robot_rl.env import RobotEnv
+from robot_rl.errors import HardwareError
+from robot_rl.records import EpisodeLog, EpisodeRecord, duty_cycle
+from robot_rl.types import Verdict
+
+DRAIN_S = 2.0
+"""How long the end waits for the learner to acknowledge the last messages."""
+
+
+@dataclass(frozen=True)
+class ActorNodeConfig:
+    """What the actor does, and where it keeps it."""
+
+    task: str = "lift"
+    """Name in conf/task."""
+    seed: int = 0
+    """Seed of the start states and of exploration."""
+    run_dir: str = "runs/demo"
+    """Directory of this run; what is found there is continued."""
+    overrides: tuple[str, ...] = ()
+    """Further overrides of the configuration, such as schedule.demos=5."""
+    world: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `RosWorldConfig`: how an episode starts, who arms the guard, deadlines."""
+    transport: TransportConfig = field(default_factory=TransportConfig)
+    """The line to the learner."""
+    runner: RunnerConfig = field(default_factory=RunnerConfig)
+    """Patience, and whether to begin paused."""
+
+
+class AttendedWorld(RosWorld):
+    """Calls `on_ready` when the scene is ready, before the clock of the episode starts."""
+
+    def __init__(self, config: RosWorldConfig, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    def reset(self, seed: int | None) -> None:
+        super().reset(seed)
+        self._on_ready()
+        self._pacer.anchor()
+
+    def disarm(self) -> None:
+        self._disarm()
+
+
+class ActorNode(ManagedNode[ActorNodeConfig]):
+    """Thin: topics and services here, episodes in `EpisodeRunner`."""
+
+    def __init__(
+        self, name: str, config_class: type[ActorNodeConfig], context: Context, config_text: str = ""
+    ) -> None:
+        super().__init__(name, config_class, context, config_text)
+        self._runner: EpisodeRunner | None = None
+
+    def configure(self) -> None:
+        config = self.config
+        self._directory = Path(config.run_dir) / "actor"
+        self._directory.mkdir(parents=True, exist_ok=True)
+        experiment = node_experiment(config.task, config.seed, config.overrides)
+        env_config = experiment.task.env
+        world_config = parse(
+            RosWorldConfig,
+            {
+                "node_name": f"{self.get_name()}_world",
+                "namespace": self.get_namespace(),
+                "cameras": list(env_config.cameras),
+                "image_hw": list(env_config.image_hw),
+                **config.world,
+            },
+            "world",
+        )
+        self._world = AttendedWorld(world_config, lambda: self._started().scene_is_ready())
+        env = RobotEnv(self._world, env_config)
+        self._transport = RosTransport(self, config.transport, self.get_name())
+        human = TopicHuman(self, env.action_spec.dim)
+        self._learner = LearnerWatch()
+        self._phases = self.create_publisher(String, PHASE, PHASE_QOS)
+        self._episodes = self.create_publisher(String, "training/episode", 100)
+        self.create_subscription(String, "training/metrics", self._learner.hear, 10)
+        self._recorder = EpisodeRecorder(
+            Path(config.run_dir) / "episodes",
+            env.observation_spec,
+            env.action_spec,
+            configuration=asdict(experiment),
+        )
+        schedule = replace(experiment.schedule, seed=experiment.seed)
+        policy = build_policy(experiment)
+        log = EpisodeLog(self._directory / "episodes.jsonl", self._on_record)
+        actor = Actor(env, policy, human, self._transport, schedule, log, [self._recorder])
+        self._rate_hz = env_config.rate_hz
+        self._runner = EpisodeRunner(
+            actor, human, self._learner, self._announce, self.get_logger(), config.runner
+        )
+        if log.records:
+            self.get_logger().info(
+                f"resumed after {len(log.records)} episodes, {log.env_steps} steps of learning"
+            )
+        self._create_services(self._runner)
+
+    def activate(self) -> None:
+        self._started().thread.start()
+
+    def cleanup(self) -> None:
+        """End the episode, send what is left, let go of the arm. Callbacks go on being served meanwhile."""
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        runner.stop()
+        closing = threading.Thread(target=self._close, args=(runner,), daemon=True)
+        closing.start()
+        while closing.is_alive():
+            assert self.executor is not None
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def work(self) -> float:
+        runner = self._runner
+        if runner is not None and runner.error is not None:
+            raise runner.error
+        if runner is not None and runner.finished:
+            self._write_result(runner.actor.log.records)
+            self.get_logger().info("finished")
+            signal.raise_signal(signal.SIGTERM)  # the one way out of `lifecycle.run` with status 0
+        return super().work()
+
+    def _close(self, runner: EpisodeRunner) -> None:
+        if runner.thread.ident is not None:
+            runner.thread.join()
+        deadline_s = time.monotonic() + DRAIN_S
+        while self._transport.outbox.pending and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        try:
+            self._world.disarm()
+        except HardwareError as error:
+            self.get_logger().warning(f"could not disarm: {error}")
+        self._world.close()
+        self._recorder.close()
+
+    def _started(self) -> EpisodeRunner:
+        assert self._runner is not None
+        return self._runner
+
+    def _create_services(self, runner: EpisodeRunner) -> None:
+        def answer(act: Callable[[], bool | None], refusal: str = "") -> Callable[..., Trigger.Response]:
+            def serve(_request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+                response.success = act() is not False
+                response.message = "" if response.success else refusal
+                return response
+
+            return serve
+
+        none = "no episode is under way"
+        self.create_service(Trigger, "~/pause", answer(runner.pause))
+        self.create_service(Trigger, "~/resume", answer(runner.resume))
+        self.create_service(Trigger, "~/start_episode", answer(runner.permit))
+        self.create_service(Trigger, "~/end_episode", answer(lambda: runner.judge(Verdict.FAILURE), none))
+        self.create_service(Trigger, "~/undo_episode", answer(lambda: runner.judge(Verdict.DISCARD), none))
+
+    def _announce(self, message: PhaseMessage) -> None:
+        self._phases.publish(String(data=message.to_json()))
+
+    def _on_record(self, record: EpisodeRecord) -> None:
+        runner = self._started()
+        metrics = self._learner.metrics
+        duty = duty_cycle(runner.actor.log.records, self._rate_hz)
+        content = asdict(record) | {
+            "episode": len(runner.actor.log.records),
+            "updates": int(metrics.get("updates", 0)),
+            "utd": metrics.get("realized_utd", 0.0),
+            "duty_cycle": None if math.isnan(duty) else duty,
+        }
+        self._episodes.publish(String(data=json.dumps(content)))
+
+    def _write_result(self, records: Sequence[EpisodeRecord]) -> None:
+        """What a summary needs and the episodes do not say."""
+        duty = duty_cycle(records, self._rate_hz)
+        content = {"learner": self._learner.metrics, "duty_cycle": None if math.isnan(duty) else duty}
+        partial = self._directory / f".result.{os.getpid()}"
+        partial.write_text(json.dumps(content, indent=1))
+        partial.replace(self._directory / "result.json")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("actor", ActorNode, ActorNodeConfig, __doc__, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,187 @@
+"""Runs the actor's episodes in a thread of their own: phases in order, pauses, second tries."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from std_msgs.msg import String
+
+from hardware.nodes.human import PhaseMessage, TopicHuman
+from robot_rl.actor import Actor
+from robot_rl.errors import HardwareError, StaleError
+from robot_rl.types import Verdict
+
+LEARNER_SILENCE_S = 5.0
+"""The learner speaks once a second; after this it counts as absent."""
+TELL_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class RunnerConfig:
+    """How patient the runner is."""
+
+    paused: bool = False
+    """Begin paused: wait for ~/start_episode or ~/resume."""
+    demonstrator_timeout_s: float = 120.0
+    """How long a demonstration waits for somebody to take hold of the controls."""
+    patience_s: float = 180.0
+    """Give up when no episode could be run for this long."""
+
+
+class LearnerWatch:
+    """What the learner says about itself."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self._heard_s = -math.inf
+
+    def hear(self, message: String) -> None:
+        try:
+            content = json.loads(message.data)
+        except ValueError:
+            return
+        if isinstance(content, dict):
+            self.metrics = {
+                str(key): value for key, value in content.items() if isinstance(value, int | float)
+            }
+            self._heard_s = time.monotonic()
+
+    @property
+    def is_alive(self) -> bool:
+        return time.monotonic() - self._heard_s < LEARNER_SILENCE_S
+
+
+class EpisodeRunner:
+    """The thread that runs episodes until the schedule is done or it is stopped."""
+
+    def __init__(
+        self,
+        actor: Actor,
+        human: TopicHuman,
+        learner: LearnerWatch,
+        announce: Callable[[PhaseMessage], None],
+        log: RcutilsLogger,
+        config: RunnerConfig,
+    ) -> None:
+        self.actor = actor
+        self.finished = False
+        self.error: BaseException | None = None
+        self.stopping = threading.Event()
+        self.is_running = False
+        self._human = human
+        self._learner = learner
+        self._announce = announce
+        self._log = log
+        self._config = config
+        self._paused = config.paused
+        self._permits = 0
+        self._has_final_policy = False
+        self._now = PhaseMessage("demo", 0, "idle")
+        self.thread = threading.Thread(target=self._run, name="episodes", daemon=True)
+
+    def pause(self) -> None:
+        """Stop after the episode under way."""
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+
+    def permit(self) -> None:
+        """While paused: run one episode."""
+        self._permits += 1
+
+    def judge(self, verdict: Verdict) -> bool:
+        """End the episode under way; False when there is none."""
+        if self.is_running:
+            self._human.judge(verdict)
+        return self.is_running
+
+    def stop(self) -> None:
+        """End the episode under way as discarded, then the thread."""
+        self.stopping.set()
+        self._human.judge(Verdict.DISCARD)
+
+    def scene_is_ready(self) -> None:
+        """Say that the episode begins; a demonstration waits for whoever gives it."""
+        self.is_running = True
+        self._tell("run")
+        if self._now.phase != "demo":
+            return
+        timeout_s = self._config.demonstrator_timeout_s
+        self._log.info("take hold of the controls to demonstrate", throttle_duration_sec=60.0)
+        if not self._human.wait_until_engaged(timeout_s, self.stopping.is_set):
+            raise StaleError(f"nobody took hold of the controls within {timeout_s:.0f} s to demonstrate")
+
+    def _run(self) -> None:
+        try:
+            while not self.stopping.is_set() and not self.finished:
+                self._run_next()
+        except BaseException as error:  # handed to the main thread, which ends the process
+            self.error = error
+
+    def _run_next(self) -> None:
+        phase, job = self._next()
+        if job is None:
+            self.finished = True
+            return
+        failing_since_s = time.monotonic()
+        while not self.stopping.is_set():
+            if not self._wait_for_turn(phase):
+                return
+            try:
+                self._tell("reset", phase)
+                job()
+                return
+            except HardwareError as error:
+                if time.monotonic() - failing_since_s > self._config.patience_s:
+                    raise
+                self._log.warning(f"episode broken off, trying again: {error}")
+                self.stopping.wait(1.0)
+            finally:
+                self.is_running = False
+                self._tell("idle")
+
+    def _next(self) -> tuple[str, Callable[[], object] | None]:
+        actor = self.actor
+        if actor.demos_left > 0:
+            return "demo", actor.demonstrate_once
+        if actor.learn_steps_left > 0:
+            return "learn", actor.learn_once
+        if actor.evaluations_left > 0 and not self._has_final_policy:
+            return "finish", self._finish_learning
+        if actor.evaluations_left > 0:
+            return "evaluate", actor.evaluate_once
+        return "finished", None
+
+    def _finish_learning(self) -> None:
+        self.actor.finish_learning()
+        self._has_final_policy = True
+
+    def _wait_for_turn(self, phase: str) -> bool:
+        """Hold while paused or while the learner is away; False when the process is to end."""
+        began_s = told_s = time.monotonic()
+        while not self.stopping.is_set():
+            allowed = not self._paused or self._permits > 0
+            needs_learner = phase != "evaluate" and not self._learner.is_alive
+            if allowed and not needs_learner:
+                self._permits = max(self._permits - 1, 0)
+                return True
+            now_s = time.monotonic()
+            if needs_learner and allowed and now_s - began_s > self._config.patience_s:
+                raise StaleError(f"the learner has been silent for {now_s - began_s:.0f} s; is it running?")
+            if now_s - told_s > TELL_EVERY_S or told_s == began_s:
+                told_s = now_s
+                self._log.info("waiting for the learner" if needs_learner else "paused")
+            self.stopping.wait(0.1)
+        return False
+
+    def _tell(self, state: str, phase: str = "") -> None:
+        episode = self._now.episode + (state == "reset")
+        self._now = PhaseMessage(phase or self._now.phase, episode, state)
+        self._announce(self._now)

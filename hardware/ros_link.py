@@ -1,0 +1,88 @@
+"""A node that a background thread spins, and blocking calls to services on top of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.client import Client
+from rclpy.context import Context
+from rclpy.experimental.events_executor import EventsExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from robot_rl.errors import HardwareError, StaleError
+
+SPIN_S = 0.2
+
+
+class RosLink:
+    """Owns a context, a node and the thread that serves the node's callbacks. Start it when all is created.
+
+    A context of its own keeps it apart from whatever else the process does with ROS 2.
+    """
+
+    def __init__(self, name: str, namespace: str = "") -> None:
+        self._context = Context()
+        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        self.node = Node(name, namespace=namespace or None, context=self._context)
+        self.changed = threading.Condition()
+        self._executor = EventsExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"{name}-spin", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def now_s(self) -> float:
+        return self.node.get_clock().now().nanoseconds * 1e-9
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Whether `condition` came true within `timeout_s`; looked at whenever `changed` is notified."""
+        with self.changed:
+            done = self.changed.wait_for(lambda: self._error is not None or condition(), timeout_s)
+        self.check()
+        return done
+
+    def call(self, client: Client[Any, Any], request: object, timeout_s: float) -> Any:
+        """The response of a service. Raises `StaleError` when it is absent or silent."""
+        deadline_s = time.monotonic() + timeout_s
+        if not client.wait_for_service(timeout_s):
+            name = client.service_name
+            raise StaleError(f"service {name} is not there after {timeout_s} s; is its node running?")
+        done = threading.Event()
+        future = client.call_async(request)
+        future.add_done_callback(lambda _future: done.set())
+        if not done.wait(max(0.0, deadline_s - time.monotonic())):
+            client.remove_pending_request(future)
+            self.check()
+            raise StaleError(f"service {client.service_name} did not answer within {timeout_s} s")
+        return future.result()
+
+    def check(self) -> None:
+        """Raise `HardwareError` when the thread ended by an exception."""
+        if self._error is not None:
+            raise HardwareError(f"the ROS 2 thread ended: {self._error!r}") from self._error
+
+    def close(self) -> None:
+        self._stop.set()
+        self._executor.wake()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self._context)
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._executor.spin_once(timeout_sec=SPIN_S)
+        except Exception as error:  # raised again in the main thread by check()
+            with self.changed:
+                self._error = error
+                self.changed.notify_all()

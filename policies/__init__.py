@@ -1,0 +1,1 @@
+"""What maps observations (and goals) to actions."""

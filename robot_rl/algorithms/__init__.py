@@ -1,0 +1,28 @@
+"""Learning algorithms, one file each, behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from robot_rl.batch import Batch
+
+
+class Algorithm(Protocol):
+    """Turns batches into better parameters. All tensors live on `device`."""
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One gradient step; returns 0-d tensors to log (no host synchronisation inside)."""
+        ...
+
+    def policy_state(self) -> Mapping[str, Tensor]:
+        """Tensors that the acting policy needs (`policies` loads them); detached copies on the CPU."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Everything needed to resume exactly: networks, targets, optimiser moments, step counts."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...

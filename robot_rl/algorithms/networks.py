@@ -1,0 +1,98 @@
+"""What acting and learning share: the policy's networks, and batches as tensors.
+
+Shape letters: B batch, F features, A arm action elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robot_rl.batch import Batch
+from robot_rl.env import GRIPPER_THRESHOLD
+from robot_rl.types import Observation
+
+GRIPPER_VALUES = (-1.0, 0.0, 1.0)  # close, keep, open
+
+TensorObservation = Mapping[str, Tensor]
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""Images (B, H, W, 3) uint8 -> the same, changed at random."""
+
+
+class PolicyNetworks(nn.Module):
+    """Encoder, actor and gripper critic: all that acting needs; its `state_dict` is what the actor receives.
+
+    `encoder(observation) -> (B, F)`, `actor(features) -> mean, std (B, A)`, `gripper(features) -> (B, 3)`.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, actor: nn.Module, gripper: nn.Module | None, feature_dim: int, arm_dim: int
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.actor = actor
+        self.gripper = gripper
+        self.feature_dim = feature_dim
+        self.arm_dim = arm_dim
+
+
+@dataclass(frozen=True, slots=True)
+class TensorBatch:
+    """A `Batch` on the device; `gripper` (B,) is the index into `GRIPPER_VALUES`, or None without a gripper."""
+
+    observation: TensorObservation
+    arm_action: Tensor
+    gripper: Tensor | None
+    reward: Tensor
+    next_observation: TensorObservation
+    terminated: Tensor
+    is_intervention: Tensor
+    toggled: Tensor
+
+
+class BatchLoader:
+    """Moves batches to the device and augments their images there."""
+
+    def __init__(
+        self, networks: PolicyNetworks, device: torch.device, augment: Augment | None, generator: torch.Generator
+    ) -> None:
+        self._arm_dim = networks.arm_dim
+        self._has_gripper = networks.gripper is not None
+        self._device = device
+        self._augment = augment
+        self._generator = generator
+
+    def __call__(self, batch: Batch) -> TensorBatch:
+        move = self._move
+        action = move(batch.action)
+        gripper = gripper_index(action[:, -1]) if self._has_gripper else None
+        return TensorBatch(
+            self._observe(batch.observation),
+            action[:, : self._arm_dim],
+            gripper,
+            move(batch.reward),
+            self._observe(batch.next_observation),
+            move(batch.terminated),
+            move(batch.is_intervention),
+            move(batch.toggled),
+        )
+
+    def _move(self, array: object) -> Tensor:
+        return torch.as_tensor(array).to(self._device, non_blocking=True)
+
+    def _observe(self, observation: Observation) -> TensorObservation:
+        tensors = {key: self._move(array) for key, array in observation.items()}
+        if self._augment is None:
+            return tensors
+        return {
+            key: self._augment(tensor, self._generator) if tensor.dtype == torch.uint8 else tensor
+            for key, tensor in tensors.items()
+        }
+
+
+def gripper_index(command: Tensor) -> Tensor:
+    """Commands (B,) in [-1, 1] as indices into `GRIPPER_VALUES`, by the environment's thresholds."""
+    return (command > -GRIPPER_THRESHOLD).long() + (command > GRIPPER_THRESHOLD).long()

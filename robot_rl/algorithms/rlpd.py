@@ -1,0 +1,222 @@
+"""RLPD with the additions of HIL-SERL: off-policy learning from demonstrations, interventions and experience.
+
+RLPD (2302.02948): LayerNorm critic ensemble, random subset in the target, half of each batch from
+demonstrations (the memory does that). HIL-SERL (2410.21845): the gripper is a discrete choice with its
+own double-DQN critic and a penalty for every change; the actor covers the arm alone.
+
+Shape letters: B batch, N critics, A arm action elements, F features.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robot_rl import losses
+from robot_rl.algorithms.flat import FlatAdam, FlatParameters, copy_into
+from robot_rl.algorithms.networks import Augment, BatchLoader, PolicyNetworks, TensorBatch
+from robot_rl.batch import Batch
+from robot_rl.critics import CriticEnsemble
+from robot_rl.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class RLPDConfig:
+    """Hyperparameters; the defaults are HIL-SERL's."""
+
+    num_critics: int = 2
+    """Members of the critic ensemble; RLPD's own experiments use 10."""
+    target_subset: int = 2
+    """Random members of the target ensemble whose minimum is the target."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Hidden layers of each critic."""
+    activation: str = "tanh"
+    """Activation of the critics: tanh, silu or relu."""
+    discount: float = 0.97
+    """Discount per control step."""
+    target_rate: float = 0.005
+    """Polyak rate of the target networks per update."""
+    learning_rate: float = 3e-4
+    """Adam, for every network and the temperature."""
+    initial_temperature: float = 0.01
+    """Weight of the entropy at the start."""
+    target_entropy: float | None = None
+    """Entropy that the temperature steers to; half a nat below zero per arm element when not given."""
+    backup_entropy: bool = False
+    """Whether the target includes the next action's entropy."""
+    actor_every: int = 2
+    """Critic updates per actor update."""
+    gripper_penalty: float = -0.02
+    """Reward of a gripper command that changes the gripper's target; seen by the gripper critic alone."""
+    bc_weight: float = 0.0
+    """Weight of imitating the person's actions, in units of the mean |Q|."""
+    device: str = "cpu"
+    """Where the networks live: cpu, cuda, cuda:1, ..."""
+    seed: int = 0
+    """Seed of the critics' initial weights and of every random draw."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.target_subset <= self.num_critics:
+            raise ConfigError(
+                f"target_subset must lie in [1, num_critics = {self.num_critics}], got {self.target_subset}"
+            )
+        if not 0.0 <= self.discount <= 1.0 or not 0.0 < self.target_rate <= 1.0:
+            raise ConfigError(f"discount {self.discount} or target_rate {self.target_rate} is not in [0, 1]")
+        if self.actor_every < 1 or self.initial_temperature <= 0.0:
+            raise ConfigError("actor_every must be >= 1 and initial_temperature > 0")
+
+
+class RLPD:
+    """Implements `robot_rl.algorithms.Algorithm`."""
+
+    def __init__(self, config: RLPDConfig, networks: PolicyNetworks, augment: Augment | None = None) -> None:
+        """`networks` is taken over (moved to the device, trained in place)."""
+        self.config = config
+        self.device = torch.device(config.device)
+        self.networks = networks.to(self.device)
+        self.critics = self._make_critics().to(self.device)
+        valued = [networks.encoder, self.critics, *([networks.gripper] if networks.gripper else [])]
+        self._values = nn.ModuleList(valued)
+        # A copy of its own, encoder included: a shared encoder would let the target move with every step.
+        self._targets = copy.deepcopy(self._values).requires_grad_(False)
+        self._log_temperature = nn.ParameterList(
+            [torch.tensor([math.log(config.initial_temperature)], device=self.device)]
+        )
+        self._value_flat = FlatParameters(self._values)
+        self._target_flat = FlatParameters(self._targets)
+        rate = config.learning_rate
+        self._value_adam = FlatAdam(self._value_flat, rate)
+        self._actor_adam = FlatAdam(FlatParameters(networks.actor), rate)
+        self._temperature_adam = FlatAdam(FlatParameters(self._log_temperature), rate)
+        self._generator = torch.Generator(self.device).manual_seed(config.seed)
+        self._load = BatchLoader(networks, self.device, augment, self._generator)
+        entropy = config.target_entropy
+        self._target_entropy = -0.5 * networks.arm_dim if entropy is None else entropy
+        self._updates = 0
+
+    @property
+    def temperature(self) -> Tensor:
+        """Weight of the entropy (1,)."""
+        return self._log_temperature[0].detach().exp()
+
+    @property
+    def target_encoder(self) -> nn.Module:
+        return self._targets[0]
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One critic step; every `actor_every`-th call also one of actor and temperature."""
+        data = self._load(batch)
+        features, metrics = self._update_values(data)
+        self._updates += 1
+        if self._updates % self.config.actor_every == 0:
+            metrics |= self._update_actor(data, features)
+        self._target_flat.follow(self._value_flat, self.config.target_rate)
+        return metrics
+
+    def policy_state(self) -> Mapping[str, Tensor]:
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.networks.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        named = self._tensors() | {"generator": self._generator.get_state()}
+        copies = {name: tensor.detach().cpu().clone() for name, tensor in named.items()}
+        return copies | {"updates": torch.tensor([self._updates])}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Resume exactly. `DataError` when `state` was saved with other networks."""
+        rest = dict(state)
+        try:
+            updates, generator = rest.pop("updates"), rest.pop("generator")
+        except KeyError as error:
+            raise DataError(f"the saved state lacks {error}") from error
+        copy_into(self._tensors(), rest)
+        self._generator.set_state(generator)
+        self._updates = int(updates)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Every tensor that an update changes, by name."""
+        parts = {
+            "networks": self.networks.state_dict(),
+            "critics": self.critics.state_dict(),
+            "targets": self._targets.state_dict(),
+            "temperature": self._log_temperature.state_dict(),
+            "value_adam": self._value_adam.state_dict(),
+            "actor_adam": self._actor_adam.state_dict(),
+            "temperature_adam": self._temperature_adam.state_dict(),
+        }
+        return {f"{part}.{name}": value for part, named in parts.items() for name, value in named.items()}
+
+    def _make_critics(self) -> CriticEnsemble:
+        config, networks = self.config, self.networks
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            return CriticEnsemble(
+                config.num_critics, networks.feature_dim, networks.arm_dim, config.hidden, config.activation
+            )
+
+    def _update_values(self, data: TensorBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """One step of encoder, critics and gripper critic. Returns the features (B, F) it learned from."""
+        with torch.no_grad():
+            next_features = self.networks.encoder(data.next_observation)
+            next_target_features = self._targets[0](data.next_observation)
+            target = self._target(data, next_features, next_target_features)
+        features = self.networks.encoder(data.observation)
+        q = self.critics(features, data.arm_action)
+        loss = losses.ensemble_loss(q, target)
+        metrics = {"critic_loss": loss.detach(), "q": q.detach().mean(), "reward": data.reward.mean()}
+        if self.networks.gripper is not None:
+            gripper_loss = self._gripper_loss(data, features, next_features, next_target_features)
+            metrics["gripper_loss"] = gripper_loss.detach()
+            loss = loss + gripper_loss
+        self._value_adam.minimise(loss)
+        return features.detach(), metrics
+
+    def _target(self, data: TensorBatch, next_features: Tensor, next_target_features: Tensor) -> Tensor:
+        config = self.config
+        action, log_prob = self._sample(*self.networks.actor(next_features))
+        chosen = None
+        if config.target_subset < config.num_critics:
+            chosen = losses.random_subset(config.num_critics, config.target_subset, self._generator)
+        value = self._targets[1](next_target_features, action, chosen).amin(0)
+        if config.backup_entropy:
+            value = value - self.temperature * log_prob
+        return losses.td_target(data.reward, data.terminated, value, config.discount)
+
+    def _gripper_loss(
+        self, data: TensorBatch, features: Tensor, next_features: Tensor, next_target_features: Tensor
+    ) -> Tensor:
+        assert self.networks.gripper is not None and data.gripper is not None
+        with torch.no_grad():
+            value = losses.double_q_value(
+                self.networks.gripper(next_features), self._targets[2](next_target_features)
+            )
+            reward = data.reward + self.config.gripper_penalty * data.toggled
+            target = losses.td_target(reward, data.terminated, value, self.config.discount)
+        q = losses.chosen(self.networks.gripper(features), data.gripper)
+        return losses.ensemble_loss(q.unsqueeze(0), target)
+
+    def _update_actor(self, data: TensorBatch, features: Tensor) -> dict[str, Tensor]:
+        """One step of actor and temperature; the encoder is not the actor's to change."""
+        mean, std = self.networks.actor(features)
+        action, log_prob = self._sample(mean, std)
+        q = self.critics(features, action)
+        loss = losses.actor_loss(q, log_prob, self.temperature)
+        metrics = {"actor_loss": loss.detach(), "entropy": -log_prob.detach().mean()}
+        if self.config.bc_weight > 0.0:
+            imitation = losses.imitation_loss(mean.tanh(), data.arm_action, data.is_intervention)
+            metrics["imitation_loss"] = imitation.detach()
+            loss = loss + self.config.bc_weight * losses.q_scale(q) * imitation
+        self._actor_adam.minimise(loss)
+        temperature_loss = losses.temperature_loss(
+            self._log_temperature[0], log_prob, self._target_entropy
+        )
+        self._temperature_adam.minimise(temperature_loss.squeeze())
+        return metrics | {"temperature": self.temperature[0]}
+
+    def _sample(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        noise = torch.randn(mean.shape, generator=self._generator, device=self.device)
+        return losses.squash(mean, std, noise)

@@ -1,0 +1,1 @@
+"""The command line and the wiring of the parts; the only place where YAML becomes dataclasses."""

@@ -1,0 +1,70 @@
+"""Hydra's YAML becomes frozen dataclasses, once, here; nothing below sees a DictConfig."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from robot_rl.errors import ConfigError
+from robot_rl.typed import to_dataclass
+
+CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
+T = TypeVar("T")
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Accept trailing `key=value` overrides, as `args.overrides`."""
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="task=lift algorithm=rlpd algorithm.utd=4 ..."
+    )
+
+
+def compose(config_name: str, overrides: Sequence[str] = (), cls: type[T] | None = None) -> T:
+    """Compose `conf/<config_name>.yaml` with `overrides` and convert it to `cls`.
+
+    Without `cls` the file names its own class by `_target_`. Raises `ConfigError` with the valid choices.
+    """
+    mapping = compose_mapping(config_name, overrides)
+    return cast(T, to_dataclass(cls or object, mapping, ""))
+
+
+def compose_mapping(config_name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The composed configuration as plain dicts and lists, interpolations resolved."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    _check_overrides(overrides)
+    try:
+        with initialize_config_dir(config_dir=str(CONF_DIR), version_base="1.3"):
+            config = hydra_compose(config_name, overrides=[_forced(override) for override in overrides])
+        mapping = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"configuration {config_name!r}: {_one_line(error)}") from error
+    return cast(dict[str, Any], mapping)
+
+
+def group_choices(group: str) -> list[str]:
+    """Names that `group=` accepts."""
+    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+
+
+def _forced(override: str) -> str:
+    """Let an override set what the YAML leaves at its default; `to_dataclass` checks the key later."""
+    key = override.partition("=")[0]
+    is_group = (CONF_DIR / key.split("@")[0]).is_dir()
+    return override if is_group or key[:1] in "+~" else f"++{override}"
+
+
+def _check_overrides(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        if "=" not in override and not override.startswith("~"):
+            raise ConfigError(f"cannot read {override!r}: overrides are key=value, such as task=lift")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())

@@ -1,0 +1,140 @@
+"""Run a checkpoint in simulation without a person, and report its success with an interval.
+
+  robot-rl evaluate runs/demo --episodes 100
+  robot-rl evaluate runs/door/checkpoints/step_000040000 --episodes 20 --video door.mp4
+
+The start states are the same for every checkpoint with the same --seed, and none of them was trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from robot_rl.actor import episode_seed
+from robot_rl.apps.video import Film
+from robot_rl.apps.wiring import Experiment, build_env, build_policy
+from robot_rl.env import RobotEnv
+from robot_rl.errors import DataError
+from robot_rl.intervention import Intervention, NoHuman
+from robot_rl.learner import latest_checkpoint
+from robot_rl.loop import run_episode
+from robot_rl.protocols import Policy, Subscriber
+from robot_rl.records import EpisodeLog, EpisodeRecord, success_rate
+from robot_rl.statistics import wilson_interval
+from robot_rl.typed import to_dataclass
+
+FILM_HW = (368, 480)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, help="a run's directory, or one checkpoint in it")
+    parser.add_argument("--episodes", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0, help="start states (default: the run's own)")
+    parser.add_argument("--video", type=Path, help="film the first episodes into this .mp4")
+    parser.add_argument("--video-episodes", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="write the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    console = Console()
+    run_dir, checkpoint = find_checkpoint(args.path)
+    experiment = read_experiment(run_dir)
+    policy = load_policy(experiment, checkpoint)
+    if args.video:
+        film(experiment, policy, args.video, args.video_episodes, args.seed)
+        console.print(f"film: {args.video}")
+    env = build_env(experiment)
+    records = evaluate(env, policy, args.episodes, args.seed, track_with=console)
+    result = _result(records, checkpoint, args.seed)
+    low, high = result["success_interval_95"]
+    console.print(
+        f"{checkpoint.name}: success {result['success_rate']:.3f} [{low:.3f}, {high:.3f}] "
+        f"of {len(records)}, {result['mean_success_steps']:.1f} steps"
+    )
+    if args.out:
+        args.out.write_text(json.dumps(result | {"episodes": [asdict(one) for one in records]}, indent=2))
+    return 0
+
+
+def find_checkpoint(path: Path) -> tuple[Path, Path]:
+    """(run directory, checkpoint directory) for either; `DataError` says what was looked for."""
+    if (path / "policy.safetensors").exists():
+        return path.parents[1] if path.parents[1].name != "learner" else path.parents[2], path
+    for directory in (path / "checkpoints", path / "learner" / "checkpoints"):
+        found = latest_checkpoint(directory)
+        if found is not None:
+            return path, found
+    raise DataError(f"{path} has no checkpoints/step_*/policy.safetensors; was it written by `robot-rl train`?")
+
+
+def read_experiment(run_dir: Path) -> Experiment:
+    """The configuration that a run was begun with."""
+    path = run_dir / "experiment.json"
+    try:
+        return to_dataclass(Experiment, json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def load_policy(experiment: Experiment, checkpoint: Path) -> Policy:
+    """The checkpoint's policy, deterministic."""
+    policy = build_policy(experiment)
+    try:
+        policy.load(int(checkpoint.name.removeprefix("step_")), load_file(checkpoint / "policy.safetensors"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(f"{checkpoint} holds no readable policy: {error}") from error
+    policy.deterministic = True
+    return policy
+
+
+def evaluate(
+    env: RobotEnv,
+    policy: Policy,
+    episodes: int,
+    seed: int,
+    subscribers: Sequence[Subscriber] = (),
+    track_with: Console | None = None,
+) -> list[EpisodeRecord]:
+    """`episodes` episodes from the evaluation start states of `seed`, nobody intervening."""
+    log = EpisodeLog()
+    control = Intervention(policy, NoHuman(env.action_spec.dim), env.action_spec)
+    indices = range(episodes)
+    for index in track(indices, "evaluate", console=track_with) if track_with else indices:
+        start = episode_seed(seed, "evaluate", index)
+        run_episode(env, control, [*subscribers, log], phase="evaluate", seed=start)
+    return log.records
+
+
+def film(experiment: Experiment, policy: Policy, path: Path, episodes: int, seed: int) -> Path:
+    """Film the first evaluation episodes with the front camera; raises when nothing can render here."""
+    task = experiment.task
+    visible = replace(experiment, task=replace(task, env=replace(task.env, image_hw=FILM_HW, cameras=())))
+    env = build_env(visible)
+    try:
+        camera = Film(env.world.cameras["front"], task.env.rate_hz)
+        evaluate(env, policy, episodes, seed, [camera])
+        return camera.write(path)
+    finally:
+        env.close()
+
+
+def _result(records: Sequence[EpisodeRecord], checkpoint: Path, seed: int) -> dict[str, Any]:
+    successes = [record.steps for record in records if record.success]
+    return {
+        "checkpoint": checkpoint.name,
+        "seed": seed,
+        "success_rate": success_rate(records),
+        "success_interval_95": list(wilson_interval(len(successes), len(records))),
+        "mean_success_steps": float(np.mean(successes)) if successes else float("nan"),
+    }

@@ -1,0 +1,153 @@
+"""A run as a person wants to see it: `summary.json`, and one self-contained HTML page with curves and video."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from robot_rl.actor import learning_time_s
+from robot_rl.records import (
+    EpisodeRecord,
+    duty_cycle,
+    intervention_rate,
+    read_records,
+    success_rate,
+)
+from robot_rl.statistics import wilson_interval
+
+SMOOTHING_EPISODES = 20
+
+
+def summarize(records: Sequence[EpisodeRecord], rate_hz: float, learner_updates: int) -> dict[str, Any]:
+    """The figures of a run; see the README for what each means."""
+    learned = [record for record in records if record.phase == "learn"]
+    evaluated = [record for record in records if record.phase == "evaluate" and not record.discarded]
+    successes = sum(record.success for record in evaluated)
+    low, high = wilson_interval(successes, len(evaluated))
+    return {
+        "success_rate": success_rate(evaluated),
+        "success_interval_95": [low, high],
+        "episodes": len(evaluated),
+        "demonstrations": sum(record.success for record in records if record.phase == "demo"),
+        "learn_episodes": len(learned),
+        "learn_minutes": learning_time_s(records) / 60.0,
+        "duty_cycle": duty_cycle(records, rate_hz),
+        "reset_minutes": sum(record.reset_s for record in learned) / 60.0,
+        "intervention_rate": _rate_by_minute(learned),
+        "intervention_rate_overall": intervention_rate(learned),
+        "env_steps": sum(record.steps for record in learned),
+        "learner_updates": learner_updates,
+        "mean_success_steps": _mean_success_steps(evaluated),
+        "mean_demonstration_steps": _mean_success_steps(
+            [record for record in records if record.phase == "demo"]
+        ),
+    }
+
+
+def write_report(run_dir: Path, rate_hz: float, learner_updates: int, title: str) -> dict[str, Any]:
+    """Write `summary.json`, `curves.png` and `report.html` into `run_dir`; returns the summary."""
+    records = read_records(run_dir / "episodes.jsonl")
+    summary = summarize(records, rate_hz, learner_updates)
+    (run_dir / "summary.json").write_text(json.dumps(_without_nan(summary), indent=2) + "\n")
+    curves = _curves_png(records)
+    (run_dir / "curves.png").write_bytes(curves)
+    video = next(iter(sorted((run_dir / "videos").glob("*.mp4"))), None)
+    (run_dir / "report.html").write_text(_page(title, summary, curves, video))
+    return summary
+
+
+def _mean_success_steps(records: Sequence[EpisodeRecord]) -> float:
+    steps = [record.steps for record in records if record.success]
+    return float(np.mean(steps)) if steps else float("nan")
+
+
+def _rate_by_minute(learned: Sequence[EpisodeRecord]) -> list[dict[str, float]]:
+    """Intervention rate per minute of learning, by the minute in which an episode ended."""
+    if not learned:
+        return []
+    began_s = learned[0].wall_s - learned[0].duration_s
+    minutes: dict[int, list[EpisodeRecord]] = {}
+    for record in learned:
+        minutes.setdefault(int((record.wall_s - began_s) // 60), []).append(record)
+    return [
+        {"minute": minute + 1, "rate": intervention_rate(group), "success_rate": success_rate(group)}
+        for minute, group in sorted(minutes.items())
+    ]
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON knows no NaN: what was not measured is null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _smooth(values: Sequence[float]) -> np.ndarray:
+    window = min(SMOOTHING_EPISODES, len(values))
+    padded = np.concatenate([np.full(window - 1, np.nan), np.asarray(values, float)])
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)
+    return np.nanmean(frames, axis=1)
+
+
+def _curves_png(records: Sequence[EpisodeRecord]) -> bytes:
+    learned = [record for record in records if record.phase == "learn"]
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), constrained_layout=True)
+    series = (
+        ("success rate", [float(record.success) for record in learned], (-0.02, 1.02)),
+        ("intervention rate", [record.interventions / record.steps for record in learned], (-0.02, 1.02)),
+        ("episode length (steps)", [float(record.steps) for record in learned], None),
+    )
+    steps = [record.env_steps for record in learned]
+    for axis, (name, values, limits) in zip(axes, series, strict=True):
+        if learned:
+            axis.plot(steps, values, ".", color="#c7d3e3", markersize=3)
+            axis.plot(steps, _smooth(values), color="#2463c2", linewidth=2)
+        axis.set(title=f"{name}, mean of {SMOOTHING_EPISODES} episodes", xlabel="environment steps")
+        axis.grid(alpha=0.3)
+        if limits:
+            axis.set_ylim(*limits)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def _page(title: str, summary: dict[str, Any], curves_png: bytes, video: Path | None) -> str:
+    rows = "".join(
+        f"<tr><th>{html.escape(name.replace('_', ' '))}</th><td>{html.escape(_shown(value))}</td></tr>"
+        for name, value in summary.items()
+        if not (isinstance(value, list) and value and isinstance(value[0], dict))
+    )
+    film = "<p>No video: rendering is not available here; see <code>robot-rl doctor</code>.</p>"
+    if video is not None:
+        data = base64.b64encode(video.read_bytes()).decode()
+        film = f'<video controls autoplay loop muted src="data:video/mp4;base64,{data}"></video>'
+    image = base64.b64encode(curves_png).decode()
+    return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
+<style>body{{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#1c2530}}
+img,video{{max-width:100%;border-radius:8px}}th{{text-align:left;font-weight:500;padding-right:2rem;color:#566}}
+.columns{{display:flex;gap:2rem;flex-wrap:wrap}}</style></head><body><h1>{html.escape(title)}</h1>
+<img alt="learning curves" src="data:image/png;base64,{image}"><div class="columns"><table>{rows}</table>
+<div><h2>Evaluation</h2>{film}</div></div></body></html>
+"""
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return "not measured" if not np.isfinite(value) else f"{value:.3g}"
+    if isinstance(value, list):
+        return " – ".join(_shown(item) for item in value)
+    return str(value)

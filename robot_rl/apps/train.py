@@ -1,0 +1,194 @@
+"""Learn a task in simulation, in one process: demonstrations, learning with interventions, evaluation.
+
+  robot-rl train task=door seed=3 schedule.learn_steps=20000 learner.utd=4
+  robot-rl train --run-dir runs/door --resume
+  robot-rl train algorithm=bc schedule.interventions=false
+
+The person is scripted (see robot_rl/person.py). Ctrl-C saves; --resume goes on from there.
+The same actor and learner run over ROS 2 with `robot-rl up` and `robot-rl demo`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from data.store import EpisodeRecorder
+from robot_rl.actor import Actor
+from robot_rl.apps.config import add_overrides
+from robot_rl.apps.report import write_report
+from robot_rl.apps.wiring import (
+    Experiment,
+    build_env,
+    build_learner,
+    build_person,
+    build_policy,
+    load_experiment,
+)
+from robot_rl.env import RobotEnv
+from robot_rl.errors import ConfigError, DataError
+from robot_rl.learner import Learner, latest_checkpoint
+from robot_rl.records import EpisodeLog, intervention_rate, success_rate
+from robot_rl.transport import LocalTransport
+
+RECENT_EPISODES = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_overrides(parser)
+    parser.add_argument("--run-dir", type=Path, help="where everything goes (default: runs/train/<task>_seed<n>)")
+    parser.add_argument("--resume", action="store_true", help="continue the run found there")
+    parser.add_argument("--overwrite", action="store_true", help="delete the run found there first")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads")
+
+
+def run(args: argparse.Namespace) -> int:
+    torch.set_num_threads(args.threads)
+    experiment = load_experiment(args.overrides)
+    run_dir = args.run_dir or Path("runs/train") / f"{experiment.task.name}_seed{experiment.seed}"
+    prepare_run_dir(run_dir, experiment, resume=args.resume, overwrite=args.overwrite)
+    console = Console()
+    with TrainingRun(experiment, run_dir) as training:
+        try:
+            training.run(console)
+        except KeyboardInterrupt:
+            training.save()
+            console.print(f"saved; continue with: robot-rl train --run-dir {run_dir} --resume")
+            raise
+        summary = write_report(
+            run_dir, experiment.task.env.rate_hz, training.learner.updates, f"{experiment.task.name}: training"
+        )
+    console.print(f"success {summary['success_rate']:.2f} of {summary['episodes']}; {run_dir}/report.html")
+    return 0
+
+
+def prepare_run_dir(run_dir: Path, experiment: Experiment, *, resume: bool, overwrite: bool) -> None:
+    """Make the directory, or check that the run in it is the same one; `ConfigError` says what to do."""
+    described = json.loads(json.dumps(dataclasses.asdict(experiment)))
+    path = run_dir / "experiment.json"
+    if path.exists() and overwrite:
+        shutil.rmtree(run_dir)
+    if not path.exists():
+        run_dir.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(described, indent=2) + "\n")
+    elif not resume:
+        raise ConfigError(f"{run_dir} holds a run; add --resume to continue it, --overwrite to delete it")
+    elif (before := json.loads(path.read_text())) != described:
+        changed = [key for key in described if described[key] != before.get(key)]
+        raise ConfigError(f"{run_dir} was begun with another {', '.join(changed)}; use another --run-dir")
+
+
+@dataclass
+class _Progress:
+    """Bars for the three phases."""
+
+    bars: Progress
+
+    @contextmanager
+    def phase(self, name: str, total: int) -> Iterator[Any]:
+        task = self.bars.add_task(name, total=max(total, 1), note="")
+        yield lambda done, note: self.bars.update(task, completed=min(done, total), note=note)
+
+
+class TrainingRun:
+    """One experiment in one process, resumable from its directory."""
+
+    def __init__(self, experiment: Experiment, run_dir: Path) -> None:
+        self.experiment = experiment
+        self.run_dir = run_dir
+        self.env: RobotEnv = build_env(experiment)
+        self.learner: Learner = build_learner(experiment)
+        self.log = EpisodeLog(run_dir / "episodes.jsonl")
+        self.recorder = EpisodeRecorder(
+            run_dir / "episodes",
+            self.env.observation_spec,
+            self.env.action_spec,
+            configuration=dataclasses.asdict(experiment),
+        )
+        self._restore()
+        self.policy = build_policy(experiment)
+        self.actor = Actor(
+            self.env,
+            self.policy,
+            build_person(experiment, self.env),
+            LocalTransport(self.learner),
+            experiment.schedule,
+            self.log,
+            [self.recorder],
+        )
+        self._board = SummaryWriter(str(run_dir / "tensorboard"), flush_secs=10)
+        self._saved_s = time.monotonic()
+
+    def __enter__(self) -> TrainingRun:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.recorder.close()
+        self._board.close()
+        self.env.close()
+
+    def save(self) -> None:
+        """Write a checkpoint now."""
+        self.learner.save(self.run_dir / "checkpoints")
+        self._saved_s = time.monotonic()
+
+    def run(self, console: Console) -> None:
+        """All phases, with progress bars."""
+        columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bars:
+            progress = _Progress(bars)
+            schedule, actor = self.experiment.schedule, self.actor
+            with progress.phase("demonstrate", schedule.demos) as show:
+                while actor.demos_left > 0:
+                    actor.demonstrate_once()
+                    show(schedule.demos - actor.demos_left, "")
+            with progress.phase("learn", schedule.learn_steps) as show:
+                while actor.learn_steps_left > 0:
+                    actor.learn_once()
+                    show(self.log.env_steps, self._log_learning())
+                actor.finish_learning()
+                self.save()
+            with progress.phase("evaluate", schedule.evaluate_episodes) as show:
+                while actor.evaluations_left > 0:
+                    actor.evaluate_once()
+                    done = self.log.of("evaluate")
+                    show(len(done), f"success {success_rate(done):.2f}")
+
+    def _log_learning(self) -> str:
+        step, recent = self.log.env_steps, self.log.of("learn")[-RECENT_EPISODES:]
+        scalars = self.learner.scalars() if self.learner.metrics else {}
+        scalars |= {
+            "episode/success_rate": success_rate(recent),
+            "episode/intervention_rate": intervention_rate(recent),
+            "episode/steps": float(recent[-1].steps),
+        }
+        for name, value in scalars.items():
+            self._board.add_scalar(name, value, step)
+        if time.monotonic() - self._saved_s > self.experiment.learner.checkpoint_every_s:
+            self.save()
+        return (
+            f"success {scalars['episode/success_rate']:.2f} "
+            f"interventions {scalars['episode/intervention_rate']:.2f} utd {self.learner.realized_utd:.2f}"
+        )
+
+    def _restore(self) -> None:
+        """Experience from the recorded episodes, parameters from the newest checkpoint."""
+        self.recorder.store.load_into(self.learner.receive, phases=("demo", "learn"))
+        checkpoint = latest_checkpoint(self.run_dir / "checkpoints")
+        if checkpoint is not None:
+            self.learner.load(checkpoint)
+        elif self.log.env_steps:
+            raise DataError(f"{self.run_dir} has episodes but no checkpoint; add --overwrite to begin again")

@@ -1,0 +1,54 @@
+"""Films episodes: a subscriber that keeps a camera's frames and writes one video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imageio.v2 as imageio
+import numpy as np
+from numpy.typing import NDArray
+
+from robot_rl.protocols import Camera
+from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
+
+BORDER_PX = 4
+GREEN, RED, BLUE = (46, 160, 67), (207, 34, 46), (36, 99, 194)
+HOLD_FRAMES = 5  # how long the last frame of an episode stays
+
+
+class Film:
+    """Subscriber; the frame's border is blue while the person acts, at the end green or red."""
+
+    def __init__(self, camera: Camera, rate_hz: float) -> None:
+        self._camera = camera
+        self._rate_hz = rate_hz
+        self._frames: list[NDArray[np.uint8]] = []
+
+    def on_start(self, start: EpisodeStart) -> None:
+        self._take(None)
+
+    def on_step(self, transition: Transition) -> None:
+        self._take(BLUE if transition.is_intervention else None)
+
+    def on_end(self, end: EpisodeEnd) -> None:
+        last = _framed(self._frames[-1], GREEN if end.success else RED)
+        self._frames.extend([last] * HOLD_FRAMES)
+
+    def write(self, path: Path) -> Path:
+        """Encode what was taken as H.264, readable by browsers; returns `path`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with imageio.get_writer(path, fps=self._rate_hz, codec="libx264", macro_block_size=16) as writer:
+            for frame in self._frames:
+                writer.append_data(frame)  # pyright: ignore[reportAttributeAccessIssue]
+        return path
+
+    def _take(self, colour: tuple[int, int, int] | None) -> None:
+        frame = self._camera.read().color
+        self._frames.append(_framed(frame, colour) if colour else frame)
+
+
+def _framed(frame: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    framed = frame.copy()
+    for edge in (framed[:BORDER_PX], framed[-BORDER_PX:], framed[:, :BORDER_PX], framed[:, -BORDER_PX:]):
+        edge[:] = colour
+    return framed

@@ -1,0 +1,109 @@
+"""Builds the parts of an experiment from its composed configuration: `robot-rl train`, the nodes, benchmarks."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from data.memory import ExperienceMemory
+from policies.augmentation import random_crop
+from policies.gaussian import GaussianConfig, GaussianPolicy, build_networks
+from robot_rl.actor import ScheduleConfig
+from robot_rl.algorithms import Algorithm
+from robot_rl.algorithms.bc import BC, BCConfig
+from robot_rl.algorithms.rlpd import RLPD, RLPDConfig
+from robot_rl.apps.config import compose
+from robot_rl.env import EnvConfig, RobotEnv
+from robot_rl.errors import ConfigError, UnknownNameError
+from robot_rl.learner import Learner, LearnerConfig
+from robot_rl.person import PersonConfig, ScriptedHuman, ScriptedPerson
+from robot_rl.types import ActionSpec, ObservationSpec
+from sim.experts import make_expert
+from sim.tasks import TaskConfig
+
+ALGORITHMS: dict[type, Callable[..., Algorithm]] = {RLPDConfig: RLPD, BCConfig: BC}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that a run depends on; conf/train.yaml composes it."""
+
+    task: TaskConfig
+    """World, observations and actions."""
+    robot: dict[str, Any]
+    """Which arm (conf/robot); lockstep simulation needs its `sim_robot` alone."""
+    algorithm: Any
+    """The algorithm's own dataclass (`RLPDConfig`, `BCConfig`)."""
+    policy: GaussianConfig
+    """The acting policy's networks."""
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """Batch size, update-to-data ratio, checkpoints."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Demonstrations, learning steps, evaluation episodes."""
+    person: PersonConfig = field(default_factory=PersonConfig)
+    """Limits and habits of the scripted person."""
+    demo_fraction: float = 0.5
+    """Share of each batch from demonstrations and interventions."""
+    seed: int = 0
+    """Seed of networks, replay, person and start states."""
+
+
+def load_experiment(overrides: Sequence[str] = ()) -> Experiment:
+    """Compose conf/train.yaml with `key=value` overrides; `ConfigError` names the valid keys."""
+    return compose("train", overrides, Experiment)
+
+
+def node_experiment(task: str, seed: int, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment as the nodes name it: task and seed, then overrides."""
+    return load_experiment([f"task={task}", f"seed={seed}", *overrides])
+
+
+def build_env(experiment: Experiment) -> RobotEnv:
+    """The task in simulation, in lockstep."""
+    module, _, function = experiment.task.world.partition(":")
+    make_world = getattr(importlib.import_module(module), function, None)
+    if make_world is None:
+        raise ConfigError(f"task.world: {module} has no function {function!r}")
+    env = experiment.task.env
+    world = make_world(
+        experiment.task.name, experiment.robot["sim_robot"].lower(), image_hw=env.image_hw
+    )
+    return RobotEnv(world, env)
+
+
+def build_specs(env: EnvConfig) -> tuple[ObservationSpec, ActionSpec]:
+    """What the agent sees and does, without building a world."""
+    return env.observation_spec, env.action_spec
+
+
+def build_person(experiment: Experiment, env: RobotEnv) -> ScriptedHuman:
+    """The scripted person at the intervention input of `env`."""
+    expert = make_expert(experiment.task.name)
+    person = ScriptedPerson(expert, env.action_spec, experiment.person, experiment.seed)
+    return ScriptedHuman(person, env.snapshot)
+
+
+def build_learner(experiment: Experiment) -> Learner:
+    """Algorithm and memory, from the experiment alone (no world needed)."""
+    observation_spec, action_spec = build_specs(experiment.task.env)
+    kind = type(experiment.algorithm)
+    if kind not in ALGORITHMS:
+        raise UnknownNameError("algorithm", kind.__name__, (one.__name__ for one in ALGORITHMS))
+    networks = build_networks(experiment.policy, observation_spec, action_spec, experiment.seed)
+    augment = random_crop if observation_spec.image_keys else None
+    algorithm = ALGORITHMS[kind](experiment.algorithm, networks, augment)
+    memory = ExperienceMemory(
+        observation_spec,
+        action_spec,
+        experiment.learner.capacity,
+        experiment.seed,
+        experiment.demo_fraction,
+    )
+    return Learner(algorithm, memory, experiment.learner)
+
+
+def build_policy(experiment: Experiment) -> GaussianPolicy:
+    """The acting policy, with fresh weights until parameters arrive."""
+    return GaussianPolicy(experiment.policy, *build_specs(experiment.task.env), experiment.seed)

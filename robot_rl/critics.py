@@ -1,0 +1,38 @@
+"""Critics: values of (features, arm action) and of discrete gripper choices.
+
+Shape letters: N members, B batch, F features, A arm action elements, K choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from robot_rl.ensemble import EnsembleMLP
+
+
+class CriticEnsemble(nn.Module):
+    """Q(features, arm action) of N independent critics."""
+
+    def __init__(
+        self, members: int, features: int, actions: int, hidden: Sequence[int], activation: str = "tanh"
+    ) -> None:
+        super().__init__()
+        self.net = EnsembleMLP(members, (features, actions), hidden, 1, activation)
+
+    def forward(self, features: Tensor, action: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Features (B, F), arm action (B, A): values (N, B), of the `chosen` members only if given."""
+        return self.net(features, action, chosen=chosen).squeeze(-1)
+
+
+class DiscreteCritic(nn.Module):
+    """Q(features, choice) of every discrete choice; in imitation the same head gives logits."""
+
+    def __init__(self, features: int, choices: int, hidden: Sequence[int], activation: str = "tanh") -> None:
+        super().__init__()
+        self.net = EnsembleMLP(1, (features,), hidden, choices, activation)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, F): values (B, K)."""
+        return self.net(features).squeeze(0)

@@ -1,0 +1,244 @@
+"""`RobotEnv`: the one environment, over a simulated `World` in lockstep or a real one over ROS 2.
+
+Each action moves the TCP target by a scaled delta in the target's own frame. The target may lead the
+measured pose by at most `LEASH_STEPS` full actions, so that an arm held back by a contact or a guard
+does not wind up, while directions that the action does not control keep their place. What the guard
+let through comes back from the world and is turned into the *executed* action, in the same units,
+so that learning never trusts a command that was clipped, refused or overridden. Its gripper element
+is -1 or 1 only where the gripper's target really changed, else 0, so that one effect has one label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from robot_rl import frames
+from robot_rl.protocols import World
+from robot_rl.types import (
+    ACTION_NAMES,
+    IMAGE_PREFIX,
+    STATE_KEY,
+    ActionSpec,
+    ArmTarget,
+    ArraySpec,
+    FloatArray,
+    Observation,
+    ObservationSpec,
+    Snapshot,
+)
+
+GRIPPER_THRESHOLD = 1.0 / 3.0
+
+LEASH_STEPS = 3.0
+
+# Scales that bring the state to order one where it matters: a workspace is some 0.4 m across, a hand moves at
+# some 0.4 m/s, and a grasp is decided within a centimetre of the object.
+POSITION_SCALE_PER_M = 5.0
+OBJECT_SCALE_PER_M = 20.0
+VELOCITY_SCALE_S_PER_M = 2.5
+ANGULAR_VELOCITY_SCALE_S_PER_RAD = 0.5
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """What the agent sees and does; the same for simulation and hardware."""
+
+    rate_hz: float = 10.0
+    """Control rate. HIL-SERL uses 10."""
+    max_steps: int = 100
+    """Steps after which an episode is truncated (never treated as terminal)."""
+    action: tuple[str, ...] = ("x", "y", "z", "gripper")
+    """Controlled directions, a subset of x y z rx ry rz gripper."""
+    translation_m: float = 0.02
+    """Largest translation per step and axis."""
+    rotation_rad: float = 0.1
+    """Largest rotation per step and axis."""
+    objects: tuple[str, ...] = ()
+    """Objects whose poses enter the state; none for policies that must rely on images."""
+    scalars: tuple[str, ...] = ()
+    """Task scalars that enter the state (door angle, …)."""
+    cameras: tuple[str, ...] = ()
+    """Cameras whose images enter the observation."""
+    image_hw: tuple[int, int] = (64, 64)
+    """Height and width of the images."""
+
+    @property
+    def turns(self) -> bool:
+        """Whether the action can turn the TCP."""
+        return any(name in ("rx", "ry", "rz") for name in self.action)
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        return ActionSpec(self.action, self.translation_m, self.rotation_rad)
+
+    @property
+    def observation_spec(self) -> ObservationSpec:
+        return _observation_spec(self)
+
+
+class RobotEnv(gym.Env[Observation, FloatArray]):
+    """Gymnasium environment over any `World`; success is sparse reward 1 and terminates."""
+
+    metadata = {"render_modes": []}
+
+    def __init__(self, world: World, config: EnvConfig) -> None:
+        self.world = world
+        self.config = config
+        self.rate_hz = config.rate_hz
+        self.action_spec = config.action_spec
+        self.observation_spec = config.observation_spec
+        self._arm_axes = [ACTION_NAMES.index(name) for name in self.action_spec.names if name != "gripper"]
+        self.action_space = self.action_spec.space()
+        self.observation_space = self.observation_spec.space()
+        self._origin = frames.IDENTITY
+        self._target_pose = frames.IDENTITY
+        self._gripper_target = 1.0
+        self._steps = 0
+        self._snapshot: Snapshot | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.world.reset(seed)
+        snapshot = self._sense()
+        self._origin = np.asarray(snapshot.arm.pose_base_tcp, np.float64)
+        self._target_pose = self._origin
+        self._gripper_target = float(round(snapshot.arm.gripper_position))
+        self._steps = 0
+        return self._observe(snapshot), {"stamp_s": snapshot.arm.stamp_s, "success": False}
+
+    def step(
+        self, action: FloatArray, *, source: str = "policy"
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Act for one period. `source` (policy | human) tells the guard's mux who commands."""
+        action = np.asarray(action, np.float64)
+        self.action_spec.check(action)
+        action = np.clip(action, -1.0, 1.0)
+        before = self.snapshot().arm
+        reference = self._reference(before.pose_base_tcp)
+        wish = self._gripper_wish(action)
+        self.world.arm.command(ArmTarget(before.stamp_s, self._moved(reference, action), wish, source))
+        executed_target = self.world.advance(1.0 / self.rate_hz)
+        was_gripper_target = self._gripper_target
+        if executed_target is None:
+            executed = action
+            self._target_pose, self._gripper_target = self._moved(reference, action), wish
+        else:
+            executed = self._executed(reference, executed_target, action)
+            self._target_pose = executed_target.pose_base_tcp
+            self._gripper_target = executed_target.gripper_position
+        if self.action_spec.has_gripper:
+            executed = np.append(executed[:-1], np.sign(self._gripper_target - was_gripper_target))
+        after = self._sense()
+        self._steps += 1
+        success = after.task.success
+        info = {
+            "stamp_s": after.arm.stamp_s,
+            "success": success,
+            "executed_action": executed.astype(np.float32),
+        }
+        truncated = not success and self._steps >= self.config.max_steps
+        return self._observe(after), float(success), success, truncated, info
+
+    def snapshot(self) -> Snapshot:
+        """Arm and task as of the last observation."""
+        if self._snapshot is None:
+            raise RuntimeError("call reset() before step() or snapshot()")
+        return self._snapshot
+
+    def close(self) -> None:
+        self.world.close()
+
+    def _sense(self) -> Snapshot:
+        self._snapshot = Snapshot(self.world.arm.state(), self.world.task_state())
+        return self._snapshot
+
+    def _reference(self, measured: FloatArray) -> FloatArray:
+        """The last target, pulled back to within the leash of the measured pose (7,)."""
+        spec = self.action_spec
+        lead = frames.relative(measured, self._target_pose)
+        translation = _shorten(lead[:3], LEASH_STEPS * spec.translation_m)
+        rotation = _shorten(frames.quat_to_rotvec(lead[3:]), LEASH_STEPS * spec.rotation_rad)
+        return frames.compose(measured, np.concatenate([translation, frames.rotvec_to_quat(rotation)]))
+
+    def _moved(self, reference: FloatArray, action: FloatArray) -> FloatArray:
+        """`reference` (7,) moved by the action's arm elements, in its own frame."""
+        spec = self.action_spec
+        delta = np.zeros(6)
+        delta[self._arm_axes] = action[: spec.arm_dim]
+        rotation = frames.rotvec_to_quat(delta[3:] * spec.rotation_rad)
+        return frames.compose(reference, np.concatenate([delta[:3] * spec.translation_m, rotation]))
+
+    def _executed(self, reference: FloatArray, target: ArmTarget, action: FloatArray) -> FloatArray:
+        """`action` with the arm elements that would have asked for `target`."""
+        spec = self.action_spec
+        step = frames.relative(reference, target.pose_base_tcp)
+        delta = np.concatenate(
+            [step[:3] / spec.translation_m, frames.quat_to_rotvec(step[3:]) / spec.rotation_rad]
+        )
+        executed = action.copy()
+        executed[: spec.arm_dim] = np.clip(delta[self._arm_axes], -1.0, 1.0)
+        return executed
+
+    def _gripper_wish(self, action: FloatArray) -> float:
+        if self.action_spec.has_gripper and abs(action[-1]) > GRIPPER_THRESHOLD:
+            return 1.0 if action[-1] > 0 else 0.0
+        return self._gripper_target
+
+    def _observe(self, snapshot: Snapshot) -> Observation:
+        """State in the relative frame: TCP seen from the start pose, the rest seen from the TCP.
+
+        Orientations are part of it only when the action can turn the TCP.
+        """
+        arm, config, turns = snapshot.arm, self.config, self.config.turns
+        tcp = frames.relative(self._origin, arm.pose_base_tcp)
+        lead = frames.relative(arm.pose_base_tcp, self._target_pose)
+        to_tcp = frames.quat_to_matrix(arm.pose_base_tcp[3:]).T
+        parts = [
+            tcp[:3] * POSITION_SCALE_PER_M,
+            to_tcp @ arm.twist_base_tcp[:3] * VELOCITY_SCALE_S_PER_M,
+            lead[:3] / (LEASH_STEPS * config.translation_m),
+        ]
+        if turns:
+            parts += [
+                frames.rotation_6d(tcp[3:]),
+                to_tcp @ arm.twist_base_tcp[3:] * ANGULAR_VELOCITY_SCALE_S_PER_RAD,
+                frames.quat_to_rotvec(lead[3:]) / (LEASH_STEPS * config.rotation_rad),
+            ]
+        parts.append([arm.gripper_position * 2.0 - 1.0, self._gripper_target * 2.0 - 1.0])
+        for name in config.objects:
+            pose = frames.relative(arm.pose_base_tcp, snapshot.task.poses[name])
+            parts.append(pose[:3] * OBJECT_SCALE_PER_M)
+            if turns:
+                parts.append(frames.rotation_6d(pose[3:]))
+        parts.append([snapshot.task.scalars[name] for name in config.scalars])
+        observation: Observation = {STATE_KEY: np.concatenate(parts).astype(np.float32)}
+        for name in config.cameras:
+            observation[IMAGE_PREFIX + name] = self.world.cameras[name].read().color
+        return observation
+
+
+def _shorten(vector: FloatArray, longest: float) -> FloatArray:
+    length = float(np.linalg.norm(vector))
+    return vector if length <= longest else vector * (longest / length)
+
+
+def _observation_spec(config: EnvConfig) -> ObservationSpec:
+    axes, six = ("x", "y", "z"), tuple(f"r{i}" for i in range(6))
+    names = [f"{part}{axis}" for part in ("tcp.", "tcp.v", "lead.") for axis in axes]
+    if config.turns:
+        names += [f"tcp.{one}" for one in six]
+        names += [f"{part}{axis}" for part in ("tcp.w", "lead.r") for axis in axes]
+    names += ["gripper.position", "gripper.target"]
+    of_object = (*axes, *six) if config.turns else axes
+    names += [f"{name}.{one}" for name in config.objects for one in of_object]
+    names += list(config.scalars)
+    arrays = {STATE_KEY: ArraySpec((len(names),), names=tuple(names))}
+    for name in config.cameras:
+        arrays[IMAGE_PREFIX + name] = ArraySpec((*config.image_hw, 3), "uint8", 0, 255)
+    return ObservationSpec(arrays)

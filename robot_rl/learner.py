@@ -1,0 +1,143 @@
+"""The learner: experience in, updates at a fixed and logged ratio to the data, parameters out.
+
+The update-to-data ratio (UTD) is a promise: the learner never runs ahead of it, so that a faster
+computer does not change what is learned, and reports the one it realised.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from robot_rl.algorithms import Algorithm
+from robot_rl.batch import Batch
+from robot_rl.errors import DataError
+from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
+
+Event = EpisodeStart | Transition | EpisodeEnd
+
+
+class Memory(Protocol):
+    """Online and demonstration experience."""
+
+    def add(self, event: Event) -> None: ...
+
+    def sample(self, batch_size: int) -> Batch: ...
+
+    @property
+    def online_steps(self) -> int:
+        """Online transitions ever received (the D of UTD)."""
+        ...
+
+    @property
+    def demo_steps(self) -> int:
+        """Demonstration and intervention transitions held."""
+        ...
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """How much and when to learn."""
+
+    batch_size: int = 256
+    """Transitions per update; half from demonstrations and interventions."""
+    utd: float = 2.0
+    """Updates per online transition."""
+    warmup_steps: int = 100
+    """Online transitions before the first online update."""
+    pretrain_updates: int = 0
+    """Updates on the demonstrations alone, before the first online transition."""
+    capacity: int = 200_000
+    """Transitions kept in each buffer."""
+    publish_every: int = 20
+    """Updates between two publications of parameters."""
+    checkpoint_every_s: float = 60.0
+    """Wall-clock time between two checkpoints."""
+
+
+class Learner:
+    """Owns algorithm and memory; knows how many updates are due."""
+
+    def __init__(self, algorithm: Algorithm, memory: Memory, config: LearnerConfig) -> None:
+        self.algorithm = algorithm
+        self.memory = memory
+        self.config = config
+        self.updates = 0
+        self.metrics: Mapping[str, Tensor] = {}
+
+    def receive(self, event: Event) -> None:
+        self.memory.add(event)
+
+    @property
+    def due(self) -> int:
+        """Updates that the data received so far allow and that have not been done yet."""
+        if self.memory.demo_steps + self.memory.online_steps == 0:
+            return 0
+        allowed = self.config.pretrain_updates if self.memory.demo_steps else 0
+        online = self.memory.online_steps - self.config.warmup_steps
+        if online > 0:
+            allowed = self.config.pretrain_updates + int(self.config.utd * self.memory.online_steps)
+        return max(allowed - self.updates, 0)
+
+    @property
+    def realized_utd(self) -> float:
+        """Online updates per online transition, as it really happened."""
+        online_updates = max(self.updates - self.config.pretrain_updates, 0)
+        return online_updates / max(self.memory.online_steps, 1)
+
+    def update(self) -> None:
+        """One gradient step, whether or not it is due (see `due`)."""
+        self.metrics = self.algorithm.update(self.memory.sample(self.config.batch_size))
+        self.updates += 1
+
+    def scalars(self) -> dict[str, float]:
+        """Figures to log. Reads tensors back, so call it now and then, not at every update."""
+        figures = {name: float(value) for name, value in self.metrics.items()}
+        return figures | {
+            "updates": float(self.updates),
+            "online_steps": float(self.memory.online_steps),
+            "demo_steps": float(self.memory.demo_steps),
+            "realized_utd": self.realized_utd,
+            "target_utd": self.config.utd,
+        }
+
+    def save(self, directory: Path) -> Path:
+        """Write a checkpoint `step_<updates>`, visible only when complete. Experience is not in it."""
+        directory.mkdir(parents=True, exist_ok=True)
+        final = directory / f"step_{self.updates:09d}"
+        partial = directory / f".partial_{self.updates:09d}_{os.getpid()}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        tensors = {name: value.contiguous() for name, value in self.algorithm.state_dict().items()}
+        save_file(tensors, partial / "algorithm.safetensors")
+        policy = {name: value.contiguous() for name, value in self.algorithm.policy_state().items()}
+        save_file(policy, partial / "policy.safetensors")
+        (partial / "learner.json").write_text(json.dumps({"updates": self.updates}))
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        return final
+
+    def load(self, checkpoint: Path) -> None:
+        """Resume from a checkpoint directory; `DataError` when it is not a whole one."""
+        try:
+            meta = json.loads((checkpoint / "learner.json").read_text())
+            self.algorithm.load_state_dict(load_file(checkpoint / "algorithm.safetensors"))
+            self.updates = int(meta["updates"])
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+            raise DataError(f"{checkpoint} is not a usable checkpoint: {error}") from error
+
+
+def latest_checkpoint(directory: Path) -> Path | None:
+    """The newest complete checkpoint below `directory`, or None."""
+    found = sorted(directory.glob("step_*")) if directory.is_dir() else []
+    return found[-1] if found else None

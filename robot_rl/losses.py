@@ -1,0 +1,93 @@
+"""Losses and targets as pure functions: tensors in, tensors out.
+
+Shape letters: B batch, N ensemble members, A continuous action elements, K discrete choices.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LOG_TWO = math.log(2.0)
+HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+def squash(mean: Tensor, std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Reparameterised sample of a tanh-squashed diagonal Gaussian (SAC, 1812.05905, appendix C).
+
+    `mean`, `std`, standard normal `noise`: (B, A). Returns the action (B, A) in (-1, 1) and its log density (B,).
+    """
+    before = mean + std * noise
+    # log(1 - tanh(u)^2) in the form that neither overflows nor cancels.
+    log_slope = 2.0 * (LOG_TWO - before - F.softplus(-2.0 * before))
+    log_prob = -0.5 * noise.square() - std.log() - HALF_LOG_TWO_PI - log_slope
+    return before.tanh(), log_prob.sum(-1)
+
+
+def squashed_log_prob(mean: Tensor, std: Tensor, action: Tensor, margin: float = 1e-2) -> Tensor:
+    """Log density (B,) of given actions (B, A) under the tanh-squashed Gaussian of `squash`.
+
+    A person's actions reach the ends of [-1, 1], where the density is unbounded: they are pulled in by `margin`.
+    """
+    before = action.clamp(-1.0 + margin, 1.0 - margin).atanh()
+    log_slope = 2.0 * (LOG_TWO - before - F.softplus(-2.0 * before))
+    log_prob = -0.5 * ((before - mean) / std).square() - std.log() - HALF_LOG_TWO_PI - log_slope
+    return log_prob.sum(-1)
+
+
+def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: float) -> Tensor:
+    """One-step target (B,). Only `terminated` stops the bootstrap; a truncated step has terminated = 0."""
+    return reward + discount * (1.0 - terminated) * next_value
+
+
+def ensemble_loss(q: Tensor, target: Tensor) -> Tensor:
+    """Squared TD error of `q` (N, B) to one shared `target` (B,): mean over B, sum over the independent members."""
+    return (q - target).square().mean(1).sum()
+
+
+def double_q_value(next_q_online: Tensor, next_q_target: Tensor) -> Tensor:
+    """Value (B,) of the choice that the online network prefers, as the target network sees it; both (B, K).
+
+    Double DQN, 1509.06461.
+    """
+    best = next_q_online.argmax(1, keepdim=True)
+    return next_q_target.gather(1, best).squeeze(1)
+
+
+def chosen(q: Tensor, choice: Tensor) -> Tensor:
+    """`q` (B, K) at the integer `choice` (B,): (B,)."""
+    return q.gather(1, choice.unsqueeze(1)).squeeze(1)
+
+
+def actor_loss(q: Tensor, log_prob: Tensor, temperature: Tensor) -> Tensor:
+    """Entropy-regularised policy loss; `q` (N, B) averaged over the members (RLPD, 2302.02948, algorithm 1)."""
+    return (temperature * log_prob).mean() - q.mean()
+
+
+def temperature_loss(log_temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
+    """Raises the temperature while the entropy is below its target (SAC, 1812.05905, equation 18)."""
+    return -log_temperature.exp() * (log_prob.detach().mean() + target_entropy)
+
+
+def imitation_loss(mean_action: Tensor, action: Tensor, mask: Tensor) -> Tensor:
+    """Squared distance of `mean_action` to `action` (B, A), averaged over the rows where `mask` (B,) is 1."""
+    per_row = (mean_action - action).square().mean(1)
+    return (per_row * mask).sum() / mask.sum().clamp(min=1.0)
+
+
+def q_scale(q: Tensor) -> Tensor:
+    """Mean magnitude of `q`: a weight in these units means the same whatever the rewards (TD3+BC, 2106.06860)."""
+    return q.detach().abs().mean()
+
+
+def gripper_loss(logits: Tensor, choice: Tensor) -> Tensor:
+    """Cross entropy of `logits` (B, K) to the demonstrated `choice` (B,)."""
+    return F.cross_entropy(logits, choice)
+
+
+def random_subset(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """`size` distinct members of `count`, in random order (REDQ, 2101.05982)."""
+    return torch.randperm(count, generator=generator, device=generator.device)[:size]

@@ -1,0 +1,14 @@
+"""Keeps test runs apart from each other and from a robot on the same network."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports torch or rclpy: two busy processes with two threads each collapse on two cores, and
+# what a test publishes must not reach an arm.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
+# Ids 1 to 101 keep clear of the ephemeral ports; the process number keeps two test runs apart.
+os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))

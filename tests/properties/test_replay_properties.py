@@ -1,0 +1,141 @@
+"""Properties that the replay must have whatever is fed to it (ANCHORS: buffer bugs 1, 2 and 3).
+
+Every observation says which episode and step it belongs to, so a wrong pairing shows by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.replay import ReplayBuffer, keep_demonstrations
+from robot_rl.batch import Batch
+from robot_rl.types import EpisodeEnd, EpisodeStart
+from tests.data.episodes import SPEC, events, observation, transition
+
+
+def pairs(batch: Batch) -> set[tuple[int, int]]:
+    """(episode, step) of every row, after checking that the row is consistent."""
+    now, then = batch.observation["state"], batch.next_observation["state"]
+    assert (then[:, 0] == now[:, 0]).all(), "next observation of another episode"
+    assert (then[:, 1] == now[:, 1] + 1).all(), "next observation of another step"
+    assert (batch.reward == now[:, 2]).all(), "reward of another step"
+    for seen, state in ((batch.observation, now), (batch.next_observation, then)):
+        assert (seen["image/front"][:, 1, 0, 0] == state[:, 1] % 251).all(), "image of another step"
+    return {(int(episode), int(step)) for episode, step, _ in now}
+
+
+def test_bug_1_first_step_of_each_intervention_segment_has_its_own_image():
+    buffer = ReplayBuffer(SPEC, 3, 100, seed=0, keep=keep_demonstrations)
+    for event in events(1, 20, interventions=(0, 1, 5, 6, 7, 12, 19)):
+        buffer.feed(event)
+    assert pairs(buffer.sample(1000)) == {(1, step) for step in (0, 1, 5, 6, 7, 12, 19)}
+
+
+def test_bug_2_a_truncated_step_bootstraps_from_its_own_final_observation():
+    buffer = ReplayBuffer(SPEC, 3, 100, seed=0)
+    for episode in (1, 2, 3):
+        for event in events(episode, 6):
+            buffer.feed(event)
+    batch = buffer.sample(2000)
+    last = batch.observation["state"][:, 1] == 5
+    assert last.any()
+    assert (batch.next_observation["state"][last, 1] == 6).all()
+    assert pairs(batch) == {(episode, step) for episode in (1, 2, 3) for step in range(6)}
+
+
+def test_bug_3_a_timeout_is_not_terminal():
+    buffer = ReplayBuffer(SPEC, 3, 100, seed=0)
+    for event in (*events(1, 6), *events(2, 6, success=True)):
+        buffer.feed(event)
+    batch = buffer.sample(500)
+    state = batch.observation["state"]
+    assert (batch.terminated == ((state[:, 0] == 2) & (state[:, 1] == 5))).all()
+
+
+@dataclass
+class Reference:
+    """What a ring of `capacity` observations must still hold, kept as a plain list of writes."""
+
+    capacity: int
+    writes: list[tuple[int, int]] = field(default_factory=list)  # (episode, step) in order of writing
+    transitions: list[tuple[int, int, int, int]] = field(default_factory=list)  # episode, step, two writes
+    last: dict[int, tuple[int, int]] = field(default_factory=dict)  # episode -> (step, its last write)
+
+    def add(self, episode: int, step: int) -> None:
+        before, index = self.last.get(episode, (-1, -1))
+        if before != step or index <= len(self.writes) - self.capacity:
+            self.writes.append((episode, step))
+            index = len(self.writes) - 1
+        self.writes.append((episode, step + 1))
+        self.transitions.append((episode, step, index, len(self.writes) - 1))
+        self.last[episode] = (step + 1, len(self.writes) - 1)
+
+    def discard(self, episode: int) -> None:
+        self.transitions = [one for one in self.transitions if one[0] != episode]
+
+    def alive(self, index: int) -> bool:
+        return index >= len(self.writes) - self.capacity and index >= 0
+
+    def held(self) -> set[tuple[int, int]]:
+        alive = [one for one in self.transitions if self.alive(one[2]) and self.alive(one[3])]
+        return {(episode, step) for episode, step, _, _ in alive}
+
+
+OPERATIONS = st.lists(
+    st.tuples(st.integers(0, 3), st.sampled_from(["keep", "keep", "keep", "skip", "end", "discard"])),
+    max_size=120,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(2, 25), OPERATIONS)
+def test_ring_holds_what_a_list_of_writes_says(capacity: int, operations: list[tuple[int, str]]) -> None:
+    """Interleaved, partial, gappy and discarded episodes through a ring that overwrites itself."""
+    buffer = ReplayBuffer(SPEC, 3, capacity, seed=0, keep=lambda phase, step: step.is_intervention)
+    reference = Reference(capacity)
+    current: dict[int, tuple[int, int]] = {}  # lane -> (episode, next step)
+    episodes = 0
+    for lane, operation in operations:
+        if lane not in current:
+            episodes += 1
+            current[lane] = (episodes, 0)
+            name = f"episode-{episodes}"
+            buffer.start(EpisodeStart(name, "learn", observation(episodes, 0), 0.0))
+        episode, step = current[lane]
+        if operation in ("keep", "skip"):
+            buffer.add(transition(episode, step, intervention=operation == "keep"))
+            current[lane] = (episode, step + 1)
+            if operation == "keep":
+                reference.add(episode, step)
+        else:
+            discarded = operation == "discard"
+            buffer.end(EpisodeEnd(f"episode-{episode}", False, step, 1.0, 0, discarded))
+            if discarded:
+                reference.discard(episode)
+            del current[lane]
+        held = reference.held()
+        assert len(buffer) == len(held)
+    if held := reference.held():
+        assert pairs(buffer.sample(40 * len(held))) == held
+
+
+def test_a_step_that_contradicts_the_one_before_opens_its_own_run():
+    buffer = ReplayBuffer(SPEC, 3, 100, seed=0)
+    buffer.start(EpisodeStart("episode-1", "learn", observation(1, 0), 0.0))
+    buffer.add(transition(1, 0))
+    jumped = replace(transition(1, 1), observation=observation(1, 50), next_observation=observation(1, 51))
+    buffer.add(replace(jumped, reward=1050.0))
+    assert pairs(buffer.sample(100)) == {(1, 0), (1, 50)}
+
+
+def test_frames_are_stored_once():
+    buffer = ReplayBuffer(SPEC, 3, 1000, seed=0)
+    for episode in range(1, 10):
+        for event in events(episode, 9):
+            buffer.feed(event)
+    assert len(buffer) == 81
+    assert np.count_nonzero(buffer._owner >= 0) == 90

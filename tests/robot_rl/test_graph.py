@@ -1,0 +1,216 @@
+"""The graph file: what it may say, and the command lines that come out."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from robot_rl.apps.graph import Graph, graph_names, graph_path, parse_overrides, read_graph, resolve
+from robot_rl.errors import ConfigError, UnknownNameError
+
+LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch" / "robot_rl.launch.py"
+
+
+def write(folder: Path, nodes: list[dict[str, Any]], **rest: Any) -> Path:
+    path = folder / "lab.yaml"
+    path.write_text(yaml.safe_dump({"nodes": nodes, **rest}, sort_keys=False))
+    return path
+
+
+def graph(folder: Path, nodes: list[dict[str, Any]], *overrides: str, environ=None, **rest: Any) -> Graph:
+    return resolve(read_graph(write(folder, nodes, **rest)), parse_overrides(overrides), environ or {})
+
+
+def names(graph: Graph) -> list[str]:
+    return [process.node.name for process in graph.processes]
+
+
+def test_command_line_of_a_module(tmp_path: Path) -> None:
+    node = {
+        "name": "arm",
+        "module": "hardware.nodes.arm",
+        "args": ["--robot", "${robot}"],
+        "params": {
+            "ip": "${ip}",
+            "rate": 20,
+            "use": "${use_sim}",
+            "text": "1",
+            "no": "${none}",
+            "a": {"b": [1]},
+        },
+        "remap": {"target_pose": "/other/${robot}"},
+    }
+    args = {"namespace": "", "robot": "fr3", "ip": "10.0.0.1", "use_sim": False, "none": ""}
+    process = graph(tmp_path, [node], "namespace=lab/left", "use_mock_hardware=true", args=args).processes[0]
+    assert list(process.command[1:]) == [
+        *("-P", "-m", "hardware.nodes.arm", "--robot", "fr3", "--ros-args"),
+        *("-r", "__node:=arm", "-r", "__ns:=/lab/left", "-r", "target_pose:=/other/fr3"),
+        *("-p", 'ip:="10.0.0.1"', "-p", "rate:=20", "-p", "use:=true", "-p", 'text:="1"', "-p", "a.b:=[1]"),
+    ]
+
+
+def test_environment_defaults_give_way_to_the_user(tmp_path: Path) -> None:
+    node = {"name": "a", "command": ["true"], "threads": 2, "env": {"X": "${n}"}}
+    env = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    process = graph(tmp_path, [node], args={"n": 3}, env=env).processes[0]
+    assert process.env["ROS_DOMAIN_ID"] == "0"
+    assert process.env["FASTDDS_BUILTIN_TRANSPORTS"] == "LARGE_DATA"
+    assert process.env["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+    assert process.env["OMP_NUM_THREADS"] == "2" and process.env["X"] == "3"
+    user = {"ROS_DOMAIN_ID": "7", "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "X": "user"}
+    process = graph(tmp_path, [node], args={"n": 3}, env=env, environ=user).processes[0]
+    assert process.env["ROS_DOMAIN_ID"] == "7"
+    assert process.env["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SUBNET"
+    assert process.env["X"] == "3"  # a node's own setting is meant for it alone
+
+
+def test_when_leaves_nodes_out_and_frees_those_that_depended_on_them(tmp_path: Path) -> None:
+    nodes = [
+        {"name": "actor", "command": ["a"], "depends_on": ["arm", "sim"]},
+        {"name": "arm", "command": ["a"], "when": "not use_sim"},
+        {"name": "sim", "command": ["a"], "when": "use_sim"},
+        {"name": "gui", "command": ["a"], "when": "use_sim and not headless"},
+        {"name": "guard", "command": ["a"], "when": "use_sim"},
+        {"name": "guard", "command": ["b"], "when": "not use_sim"},
+    ]
+    args = {"use_sim": False, "headless": False}
+    real = graph(tmp_path, nodes, args=args)
+    assert names(real) == ["arm", "actor", "guard"] and real.processes[-1].command == ("b",)
+    assert names(graph(tmp_path, nodes, "use_sim=true", args=args)) == ["sim", "actor", "gui", "guard"]
+    headless = graph(tmp_path, nodes, "use_sim=true", "headless=true", args=args)
+    assert names(headless) == ["sim", "actor", "guard"]
+
+
+def test_file_order_is_kept_where_dependencies_allow(tmp_path: Path) -> None:
+    nodes = [
+        {"name": "c", "command": ["x"], "depends_on": ["b"]},
+        {"name": "a", "command": ["x"]},
+        {"name": "b", "command": ["x"]},
+    ]
+    assert names(graph(tmp_path, nodes)) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "text"),
+    [
+        ([{"name": "a"}], "either `module` or `command`"),
+        ([{"name": "a", "module": "m", "command": ["x"]}], "either `module` or `command`"),
+        ([{"name": "a b", "command": ["x"]}], "letters"),
+        ([{"name": "../a", "command": ["x"]}], "letters"),
+        ([{"name": "a", "command": ["x"]}] * 2, "two nodes"),
+        ([{"name": "a", "command": ["x"], "depends_on": ["b"]}], "valid choices: a"),
+        ([{"name": "a", "command": ["x"], "params": {"p": 1}}], "need `module`"),
+        ([{"name": "a", "command": ["x"], "restart": "always"}], "on-failure"),
+        ([{"name": "a", "command": ["x"], "nice": -5}], "0..19"),
+        ([{"name": "a", "command": ["x"], "respawn": True}], "restart"),
+        ([{"name": "a", "command": ["x"], "ready": {"lines": "x"}}], r"nodes\[0\].ready.lines"),
+        ([{"name": "a", "command": ["${port}"]}], "valid choices: headless, n"),
+        ([{"name": "a", "command": ["x"], "when": "headles"}], "valid choices: headless"),
+        ([{"name": "a", "command": ["x"], "when": "headless"}], "no nodes"),
+        (
+            [
+                {"name": "a", "command": ["x"], "depends_on": ["b"]},
+                {"name": "b", "command": ["x"], "depends_on": ["a"]},
+            ],
+            "wait for each other: a, b",
+        ),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, nodes: list[dict[str, Any]], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        graph(tmp_path, nodes, args={"headless": False, "n": 1})
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[1]", "nodes: [", "nodes: 3", "\x00", "nodes: !!python/object:os.system {}"]
+)
+def test_files_that_are_no_graph(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError):
+        read_graph(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("headless=maybe", "headless must be bool"),
+        ("n=1.5", "n must be int"),
+        ("hedless=true", "valid choices: headless, n"),
+        ("headless", "key=value"),
+        ("use_fake_hardware=true", "valid choices"),
+    ],
+)
+def test_bad_arguments_are_refused(tmp_path: Path, override: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        graph(tmp_path, [{"name": "a", "command": ["x"]}], override, args={"headless": False, "n": 1})
+
+
+@pytest.mark.parametrize("namespace", ["a b", "1a", "a/../b", "a;b"])
+def test_bad_namespaces_are_refused(tmp_path: Path, namespace: str) -> None:
+    with pytest.raises(ConfigError, match="namespace"):
+        graph(tmp_path, [{"name": "a", "command": ["x"]}], f"namespace={namespace}", args={"namespace": ""})
+
+
+def test_unknown_graph_lists_the_known() -> None:
+    with pytest.raises(UnknownNameError, match="demo"):
+        graph_path("dmeo")
+    with pytest.raises(ConfigError, match=r"nope\.yaml"):
+        graph_path("nope.yaml")
+
+
+@pytest.mark.parametrize("name", graph_names())
+@pytest.mark.parametrize("overrides", [[], ["headless=true"], ["use_sim=true", "namespace=lab"]])
+def test_shipped_graphs_resolve_with_one_guard_that_outlives_and_stops_last(
+    name: str, overrides: list[str]
+) -> None:
+    shipped = resolve(read_graph(graph_path(name)), parse_overrides(overrides), {})
+    found = names(shipped)
+    assert found[0] == "guard" and shipped.processes[0].node.outlives
+    assert ("gui" in found) == ("headless=true" not in overrides)
+    outliving = {process.node.name for process in shipped.processes if process.node.outlives}
+    assert outliving <= {"guard", "arm", "driver"}, "only what holds the arm lives on"
+    if "use_sim=true" in overrides:
+        assert "sim_robot" in found and "arm" not in found
+
+
+@pytest.mark.parametrize("name", ["demo", "sim_lift"])
+def test_simulated_graphs_stay_on_this_machine(name: str) -> None:
+    for process in resolve(read_graph(graph_path(name)), {}, {}).processes:
+        assert process.env["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+
+
+def test_launch_file_runs_the_same_graph(tmp_path: Path) -> None:
+    """With ROS's launch: starts in dependency order, ends when the required node ends."""
+    # By name: this tree's launch/ folder has no such modules, and type checkers see that one.
+    actions = pytest.importorskip("launch.actions", reason="ROS's launch is not installed")
+    sources = importlib.import_module("launch.launch_description_sources")
+    launch: Any = importlib.import_module("launch")
+
+    order = tmp_path / "order"
+    nodes = [
+        {
+            "name": "last",
+            "command": ["sh", "-c", f"echo last >> {order}"],
+            "depends_on": ["first"],
+            "required": True,
+        },
+        {
+            "name": "first",
+            "command": ["sh", "-c", f"sleep 0.5; echo ${{word}} >> {order}; echo it is ready; exec sleep 60"],
+            "ready": {"line": "is ready"},
+        },
+    ]
+    path = write(tmp_path, nodes, args={"word": "x"})
+    source = sources.PythonLaunchDescriptionSource(str(LAUNCH_FILE))
+    arguments = [("graph", str(path)), ("overrides", "word=first")]
+    service = launch.LaunchService(noninteractive=True)
+    service.include_launch_description(
+        launch.LaunchDescription([actions.IncludeLaunchDescription(source, launch_arguments=arguments)])
+    )
+    assert service.run() == 0
+    assert order.read_text().split() == ["first", "last"]

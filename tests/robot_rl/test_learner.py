@@ -1,0 +1,101 @@
+"""The learner keeps its update-to-data promise, and resumes where it stopped."""
+
+import numpy as np
+import pytest
+import torch
+
+from robot_rl.batch import Batch
+from robot_rl.errors import DataError
+from robot_rl.learner import Learner, LearnerConfig, latest_checkpoint
+from robot_rl.transport import LocalTransport
+
+
+class CountingAlgorithm:
+    def __init__(self):
+        self.weight = torch.zeros(1)
+
+    def update(self, batch):
+        self.weight += 1
+        return {"loss": self.weight[0].clone()}
+
+    def policy_state(self):
+        return {"weight": self.weight.clone()}
+
+    def state_dict(self):
+        return {"weight": self.weight}
+
+    def load_state_dict(self, state):
+        self.weight = state["weight"].clone()
+
+
+class CountingMemory:
+    def __init__(self):
+        self.online_steps = self.demo_steps = 0
+
+    def add(self, event):
+        self.online_steps += 1
+
+    def sample(self, batch_size):
+        empty = np.zeros(batch_size, np.float32)
+        return Batch({}, empty, empty, {}, empty, empty, empty)
+
+
+def make(**config):
+    return Learner(CountingAlgorithm(), CountingMemory(), LearnerConfig(**config))
+
+
+def test_updates_never_run_ahead_of_the_data():
+    learner = make(utd=2.0, warmup_steps=10)
+    transport = LocalTransport(learner)
+    realized = []
+    for step in range(1, 101):
+        transport.send(None)
+        transport.parameters()
+        assert learner.updates == (2 * step if step > 10 else 0)
+        realized.append(learner.realized_utd)
+    assert realized[-1] == 2.0
+
+
+def test_fractional_ratio_and_pretraining_are_accounted_apart():
+    learner = make(utd=0.25, warmup_steps=0, pretrain_updates=7)
+    learner.memory.demo_steps = 100
+    assert learner.due == 7
+    transport = LocalTransport(learner)
+    for _ in range(40):
+        transport.send(None)
+    transport.flush()
+    assert learner.updates == 17 and learner.realized_utd == 0.25
+
+
+def test_parameters_come_every_so_many_updates_with_their_version():
+    transport = LocalTransport(make(utd=1.0, warmup_steps=0, publish_every=5))
+    versions = []
+    for _ in range(21):
+        transport.send(None)
+        if (news := transport.parameters()) is not None:
+            versions.append((news[0], float(news[1]["weight"])))
+    assert versions == [(1, 1.0), (6, 6.0), (11, 11.0), (16, 16.0), (21, 21.0)]
+
+
+def test_checkpoint_round_trip_and_a_partial_one_is_not_seen(tmp_path):
+    learner = make(utd=1.0, warmup_steps=0)
+    for _ in range(5):
+        learner.receive(None)
+        learner.update()
+    learner.save(tmp_path)
+    learner.save(tmp_path)  # an existing one is replaced, not an error
+    (tmp_path / ".partial_000000009_1").mkdir()
+    checkpoint = latest_checkpoint(tmp_path)
+    assert checkpoint is not None and checkpoint.name == "step_000000005"
+    resumed = make()
+    resumed.load(checkpoint)
+    assert resumed.updates == 5 and float(resumed.algorithm.weight) == 5.0
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    learner = make()
+    learner.update()
+    path = learner.save(tmp_path)
+    (path / "algorithm.safetensors").write_bytes(b"torn")
+    with pytest.raises(DataError, match="step_000000001"):
+        make().load(path)
