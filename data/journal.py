@@ -11,8 +11,10 @@ import fcntl
 import os
 import struct
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, overload
 
 from robot_rl.errors import DataError
 
@@ -21,11 +23,37 @@ LENGTH = struct.Struct("<I")
 HEADER = struct.Struct("<III")
 
 
+class Frames(Sequence[bytes]):
+    """The whole frames of a journal, read from the file when they are asked for."""
+
+    def __init__(self, path: Path, places: list[tuple[int, int]]) -> None:
+        self._path = path
+        self._places = places  # (offset, length) of each payload
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> Frames: ...
+    def __getitem__(self, index: int | slice) -> bytes | Frames:
+        if isinstance(index, slice):
+            return Frames(self._path, self._places[index])
+        return next(iter(Frames(self._path, [self._places[index]])))
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._path.open("rb") as stream:
+            for offset, length in self._places:
+                stream.seek(offset)
+                yield stream.read(length)
+
+
 @dataclass(frozen=True, slots=True)
 class JournalContent:
     """What can be read of a journal. `damage` is empty for a whole or merely torn one."""
 
-    frames: list[memoryview]
+    frames: Frames
     good_bytes: int
     torn_bytes: int
     damage: str = ""
@@ -78,32 +106,45 @@ class Journal:
 
 
 def read_journal(path: Path) -> JournalContent:
-    """Every whole frame from the beginning, and what stands behind the last of them."""
-    data = memoryview(path.read_bytes())
-    if data[: len(MAGIC)] != MAGIC[: len(data)]:
-        return JournalContent([], 0, 0, "is not a journal of this version")
-    if len(data) < len(MAGIC):
-        return JournalContent([], 0, len(data))
-    frames: list[memoryview] = []
-    offset = len(MAGIC)
+    """Find every whole frame from the beginning on, and what stands behind the last of them.
+
+    One frame at a time is in memory, however long the journal is.
+    """
+    places: list[tuple[int, int]] = []
     damage = ""
-    while offset + HEADER.size <= len(data):
-        length, length_crc, payload_crc = HEADER.unpack_from(data, offset)
-        begin, end = offset + HEADER.size, offset + HEADER.size + length
-        if zlib.crc32(data[offset : offset + LENGTH.size]) != length_crc:
-            # A file system may leave zeros where data had not reached the disk at a power loss.
-            if bytes(data[offset:]).strip(b"\0"):
-                damage = f"frame {len(frames)} at byte {offset} has a damaged header"
-            break
-        if end > len(data):
-            break
-        if zlib.crc32(data[begin:end]) != payload_crc:
-            if end < len(data):
-                damage = f"frame {len(frames)} at byte {offset} is damaged"
-            break
-        frames.append(data[begin:end])
-        offset = end
-    return JournalContent(frames, offset, len(data) - offset, damage)
+    with path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        magic = stream.read(len(MAGIC))
+        offset = len(magic)
+        if magic != MAGIC[: len(magic)]:
+            return JournalContent(Frames(path, []), 0, size, "is not a journal of this version")
+        if offset < len(MAGIC):
+            return JournalContent(Frames(path, []), 0, size)
+        while offset + HEADER.size <= size:
+            header = stream.read(HEADER.size)
+            length, length_crc, payload_crc = HEADER.unpack(header)
+            begin, end = offset + HEADER.size, offset + HEADER.size + length
+            if zlib.crc32(header[: LENGTH.size]) != length_crc:
+                # A file system may leave zeros where data had not reached the disk at a power loss.
+                if _holds_data(stream, header):
+                    damage = f"frame {len(places)} at byte {offset} has a damaged header"
+                break
+            if end > size:
+                break
+            if zlib.crc32(stream.read(length)) != payload_crc:
+                if end < size:
+                    damage = f"frame {len(places)} at byte {offset} is damaged"
+                break
+            places.append((begin, length))
+            offset = end
+    return JournalContent(Frames(path, places), offset, size - offset, damage)
+
+
+def _holds_data(stream: BinaryIO, block: bytes) -> bool:
+    """Whether anything but zeros stands in `block` and behind it."""
+    while block and not block.strip(b"\0"):
+        block = stream.read(1 << 20)
+    return bool(block)
 
 
 def lock_file(path: Path) -> int:

@@ -45,7 +45,7 @@ def read_envelopes(path: Path) -> tuple[list[Envelope], str]:
     envelopes: list[Envelope] = []
     for number, frame in enumerate(content.frames):
         try:
-            envelope = decoder.decode(bytes(frame))
+            envelope = decoder.decode(frame)
         except RobotRlError as error:
             return envelopes, f"frame {number}: {error}"
         if envelope is not None:

@@ -59,7 +59,6 @@ class _Stream:
     serial: int
     gripper_open: bool
     last_slot: int = NO_SLOT
-    next_step: int = NO_SLOT
 
 
 class ReplayBuffer:
@@ -104,7 +103,6 @@ class ReplayBuffer:
         self._actions = np.zeros((capacity, action_dim), np.float32)
         self._scalars = np.zeros((capacity, 4), np.float32)  # reward, terminated, intervention, toggled
         self._next = np.full(capacity, NO_SLOT, np.int64)
-        self._previous = np.full(capacity, NO_SLOT, np.int64)
         self._owner = np.full(capacity, NO_SLOT, np.int64)  # serial number of the episode in the slot
         self._valid = np.empty(capacity, np.int64)  # the first `_count` entries are sampleable slots
         self._rank = np.full(capacity, NO_SLOT, np.int64)  # where a slot stands in `_valid`
@@ -139,7 +137,8 @@ class ReplayBuffer:
     def add(self, transition: Transition) -> None:
         """Take one step of an open episode; it can be sampled at once when `keep` wants it.
 
-        A step that does not follow the stored one opens a new run with its own first observation.
+        A step that does not begin where the last stored one ended opens a new run, with its own
+        first observation.
         """
         stream = self._streams.get(transition.episode_id)
         if stream is None:
@@ -158,11 +157,11 @@ class ReplayBuffer:
         self._scalars[slot] = (
             transition.reward, transition.terminated, transition.is_intervention, toggled
         )  # fmt: skip
-        self._next[slot], self._previous[following] = following, slot
+        self._next[slot] = following
         self._rank[slot], self._valid[self._count] = self._count, slot
         self._count += 1
         self._stored += 1
-        stream.last_slot, stream.next_step = following, transition.step + 1
+        stream.last_slot = following
 
     def end(self, end: EpisodeEnd) -> None:
         """Close an episode; a discarded one is withdrawn from sampling."""
@@ -212,7 +211,7 @@ class ReplayBuffer:
     def _continues(self, stream: _Stream, transition: Transition) -> bool:
         slot = stream.last_slot
         return (
-            stream.next_step == transition.step
+            slot != NO_SLOT
             and slot != self._head  # the next write would take the slot of this very observation
             and self._owner[slot] == stream.serial
             and all(
@@ -222,15 +221,13 @@ class ReplayBuffer:
         )
 
     def _write(self, observation: Observation, serial: int) -> int:
-        """Put an observation at the head; what stood there leaves with the transitions that used it."""
+        """Put an observation at the head of the ring; the oldest one, which stood there, leaves.
+
+        The transition that began with it leaves too. None that ended with it is left, for it began
+        with an older one.
+        """
         slot = self._head
         self._withdraw(slot)
-        if (before := self._previous[slot]) != NO_SLOT:
-            self._withdraw(int(before))
-            self._next[before] = NO_SLOT
-        if (after := self._next[slot]) != NO_SLOT:
-            self._previous[after] = NO_SLOT
-        self._next[slot] = self._previous[slot] = NO_SLOT
         self._owner[slot] = serial
         for key, array in self._observations.items():
             array[slot] = observation[key]

@@ -96,6 +96,13 @@ class EpisodeStore:
         """Committed rows of array `key`."""
         return self.steps + len(self) * key.startswith(OBSERVATION)
 
+    def chunks(self, key: str, rows: slice) -> dict[int, Path]:
+        """The files that hold `rows` of array `key`, by the first row that each holds."""
+        array = self.arrays.get(key, self._ends)
+        size, inner = array.chunks[0], ["0"] * (array.ndim - 1)
+        numbers = range(rows.start // size, -(-rows.stop // size))
+        return {number * size: self.path.joinpath(key, "c", str(number), *inner) for number in numbers}
+
     def episode(self, index: int) -> Episode:
         arrays = {key: np.asarray(array[self.rows(index, key)]) for key, array in self.arrays.items()}
         return Episode(self.infos[index], arrays)
@@ -160,7 +167,7 @@ class EpisodeStore:
         """Move a file of the store out of the way, to be looked at by a person; returns where it is now."""
         folder = self.path / QUARANTINE
         folder.mkdir(exist_ok=True)
-        kept = folder / path.name
+        kept = folder / ".".join(path.relative_to(self.path).parts)
         while kept.exists():
             kept = kept.with_name(f"{kept.name}.{uuid.uuid4().hex[:8]}")
         return path.rename(kept)
@@ -174,9 +181,7 @@ class EpisodeStore:
             files.append(self.path / key / "zarr.json")
         if len(rows):
             array[start:stop] = rows
-            inner = ["0"] * (array.ndim - 1)
-            chunks = range(start // size, (stop - 1) // size + 1)
-            files += [self.path.joinpath(key, "c", str(chunk), *inner) for chunk in chunks]
+            files += self.chunks(key, slice(start, stop)).values()
         return files
 
     def _open(self, mode: str) -> None:

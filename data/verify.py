@@ -16,6 +16,9 @@ from data.episode import OBSERVATION, Episode, checksum, spans
 from data.recovery import journals, read_episode, recover
 from data.store import EPISODES, QUARANTINE, EpisodeStore
 
+UNREADABLE = (ValueError, RuntimeError, OSError)
+"""What reading a damaged chunk raises."""
+
 
 @dataclass
 class Finding:
@@ -122,6 +125,8 @@ def _check_episodes(store: EpisodeStore, report: Report, repair: bool) -> None:
         faults = [info.damage] if info.damage else list(_episode_faults(store, index))
         if info.episode_id and seen.setdefault(info.episode_id, index) != index:
             faults.append(f"has the same id as episode {seen[info.episode_id]}")
+        if faults and repair:
+            _remove_unreadable_chunks(store, index)
         if faults:
             finding = Finding(f"episode {index}", "; ".join(faults), fault=True)
             if repair:
@@ -132,6 +137,16 @@ def _check_episodes(store: EpisodeStore, report: Report, repair: bool) -> None:
             report.findings.append(finding)
 
 
+def _remove_unreadable_chunks(store: EpisodeStore, index: int) -> None:
+    """Keep them in the quarantine: the next episode could not be written into the last one."""
+    for key, array in store.arrays.items():
+        for first, path in store.chunks(key, store.rows(index, key)).items():
+            try:
+                array[first : first + array.chunks[0]]
+            except UNREADABLE:
+                store.quarantine(path)
+
+
 def _episode_faults(store: EpisodeStore, index: int) -> Iterator[str]:
     rows = store.rows(index, "reward")
     if rows.stop < rows.start or any(
@@ -140,7 +155,7 @@ def _episode_faults(store: EpisodeStore, index: int) -> Iterator[str]:
         return  # reported by _check_extent
     try:
         episode = store.episode(index)
-    except (ValueError, RuntimeError, OSError) as error:
+    except UNREADABLE as error:
         yield f"cannot be read: {error}"
         return
     if episode.info.steps != rows.stop - rows.start:

@@ -105,8 +105,6 @@ class ArmAdapter:
         """A JointState of the driver."""
         if self.joints.update(names, position, velocity, stamp_s):
             self._joints_at_s = now_s
-        else:
-            self.counts["joint messages of other devices"] += 1
 
     def on_pose(self, frame_id: str, pose_base_tcp: FloatArray, stamp_s: float, now_s: float) -> None:
         """A TCP pose of the driver. One in another frame would send the arm elsewhere: it is refused."""

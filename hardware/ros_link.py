@@ -17,6 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 from robot_rl.errors import HardwareError, StaleError
 
 SPIN_S = 0.2
+RESEND_S = 5.0
 
 
 class RosLink:
@@ -50,19 +51,31 @@ class RosLink:
         return done
 
     def call(self, client: Client[Any, Any], request: object, timeout_s: float) -> Any:
-        """The response of a service. Raises `StaleError` when it is absent or silent."""
-        deadline_s = time.monotonic() + timeout_s
+        """The response of a service. Raises `StaleError` when it is absent or silent.
+
+        The request is sent again while nobody answers: a server that has not yet discovered this client's
+        ear answers into the void. So the service must bear being called twice.
+        """
+        name, deadline_s = client.service_name, time.monotonic() + timeout_s
         if not client.wait_for_service(timeout_s):
-            name = client.service_name
             raise StaleError(f"service {name} is not there after {timeout_s} s; is its node running?")
-        done = threading.Event()
-        future = client.call_async(request)
-        future.add_done_callback(lambda _future: done.set())
-        if not done.wait(max(0.0, deadline_s - time.monotonic())):
-            client.remove_pending_request(future)
-            self.check()
-            raise StaleError(f"service {client.service_name} did not answer within {timeout_s} s")
-        return future.result()
+        answered = threading.Event()
+        futures = []
+        while True:
+            future = client.call_async(request)
+            future.add_done_callback(lambda _future: answered.set())
+            futures.append(future)
+            left_s = deadline_s - time.monotonic()
+            if answered.wait(max(0.0, min(RESEND_S, left_s))) or left_s < RESEND_S:
+                break
+        for future in futures:
+            if not future.done():
+                client.remove_pending_request(future)
+        self.check()
+        answers = [future.result() for future in futures if future.done()]
+        if not answers:
+            raise StaleError(f"service {name} did not answer within {timeout_s} s; is its node busy?")
+        return answers[0]
 
     def check(self) -> None:
         """Raise `HardwareError` when the thread ended by an exception."""

@@ -231,22 +231,22 @@ class RosWorld:
         self._trigger(self._guard["disarm"], self.config.service_timeout_s)
 
     def _arm(self) -> None:
-        """Arm the guard, or wait for the person who does; then for the first target."""
+        """Arm the guard, or wait for the person who does; then for its first target."""
         deadline_s = time.monotonic() + self.config.arm_timeout_s
         self._inbox.forget_guard()
-        while self.config.arm_guard:
-            try:
-                self._trigger(self._guard["arm"], self.config.service_timeout_s)
-                break
-            except HardwareError:
-                # A driver or a publisher that is about to appear or to vanish: worth another try.
-                if time.monotonic() > deadline_s:
-                    raise
-                time.sleep(POLL_S)
-        left_s = max(POLL_S, deadline_s - time.monotonic())
-        if not self._link.wait_for(self._inbox.guard_acts, left_s):
-            reason = self._inbox.guard_status.get("reason", "it says nothing")
-            raise StaleError(f"the guard is not armed after {self.config.arm_timeout_s} s: {reason}")
+        refusal = ""
+        while True:
+            if self.config.arm_guard:
+                try:
+                    self._trigger(self._guard["arm"], self.config.service_timeout_s)
+                except HardwareError as error:
+                    # A driver or a publisher that is about to appear or to vanish: worth another try.
+                    refusal = str(error)
+            if self._link.wait_for(self._inbox.guard_acts, POLL_S):
+                return
+            if time.monotonic() > deadline_s:
+                reason = refusal or self._inbox.guard_status.get("reason", "it says nothing")
+                raise HardwareError(f"the guard is not armed after {self.config.arm_timeout_s} s: {reason}")
 
     def _trigger(self, client: Any, timeout_s: float) -> str:
         response = self._link.call(client, Trigger.Request(), timeout_s)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from robot_rl.ensemble import EnsembleLayer
+from robot_rl.ensemble import EnsembleMLP
 from robot_rl.types import STATE_KEY
 
 
@@ -16,9 +16,9 @@ class StateEncoder(nn.Module):
     def __init__(self, state_dim: int, features: int | None = None) -> None:
         super().__init__()
         self.feature_dim = state_dim if features is None else features
-        self.layer = None if features is None else EnsembleLayer(1, (state_dim,), features)
+        self.layer = None if features is None else EnsembleMLP(1, state_dim, (features,), None)
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         """`state` (B, S): (B, F)."""
         state = observation[STATE_KEY]
-        return state if self.layer is None else self.layer(state.unsqueeze(0)).squeeze(0)
+        return state if self.layer is None else self.layer(state).squeeze(0)

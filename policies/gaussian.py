@@ -46,7 +46,7 @@ class GaussianActor(nn.Module):
 
     def __init__(self, features: int, actions: int, config: GaussianConfig) -> None:
         super().__init__()
-        self.net = EnsembleMLP(1, (features,), config.hidden, 2 * actions, config.activation)
+        self.net = EnsembleMLP(1, features, config.hidden, 2 * actions, config.activation)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(B, F): mean and std, each (B, A)."""

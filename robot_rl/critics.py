@@ -19,7 +19,7 @@ class CriticEnsemble(nn.Module):
         self, members: int, features: int, actions: int, hidden: Sequence[int], activation: str = "tanh"
     ) -> None:
         super().__init__()
-        self.net = EnsembleMLP(members, (features, actions), hidden, 1, activation)
+        self.net = EnsembleMLP(members, features + actions, hidden, 1, activation)
 
     def forward(self, features: Tensor, action: Tensor, chosen: Tensor | None = None) -> Tensor:
         """Features (B, F), arm action (B, A): values (N, B), of the `chosen` members only if given."""
@@ -31,7 +31,7 @@ class DiscreteCritic(nn.Module):
 
     def __init__(self, features: int, choices: int, hidden: Sequence[int], activation: str = "tanh") -> None:
         super().__init__()
-        self.net = EnsembleMLP(1, (features,), hidden, choices, activation)
+        self.net = EnsembleMLP(1, features, hidden, choices, activation)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, F): values (B, K)."""

@@ -1,191 +1,208 @@
-"""Batched MLPs: N networks in one module with stacked weights, and the fast CPU path below them.
+"""Batched MLPs: N networks in one module with stacked weights, written for speed on a CPU.
 
-Learning on a CPU is bound by matrix products and by the element-wise work between them. Both are helped here:
-products go to oneDNN (PyTorch's own CPU route is MKL, at half the speed on AMD processors), and LayerNorm with
-its activation is one function with its own backward pass. A GPU takes the same path with cuBLAS products.
+A small learner is bound by matrix products, by the element-wise work between them and by the overhead of each
+call. So a whole MLP is one differentiable function with its own backward pass, which computes nothing that is
+not asked for, and large products go to oneDNN, which is twice as fast as PyTorch's default (MKL) on AMD
+processors and as fast elsewhere. On a GPU the same code runs with cuBLAS products.
 
-Shape letters: N members, B batch, I inputs, O outputs.
+Shape letters: N members, B batch, I inputs, H hidden, O outputs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from robot_rl.errors import UnknownNameError
 
 NORM_EPS = 1e-6  # flax's LayerNorm, as in RLPD and HIL-SERL
-ONEDNN_LINEAR: Callable[..., Tensor] | None = None
-if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-    ONEDNN_LINEAR = torch.ops.mkldnn._linear_pointwise
+NARROW = 16  # products with a dimension up to this are memory bound: oneDNN does not help
+_aten = torch.ops.aten
+_onednn_linear: Callable[..., Tensor] | None = None
+if torch.backends.mkldnn.is_available():
+    _onednn_linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
-def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Batched `left @ right + bias`: (N or 1, B, I), (N, I, O), (N, 1, O) -> (N, B, O). Not differentiable."""
-    members = max(len(left), len(right))
-    if ONEDNN_LINEAR is None or left.device.type != "cpu" or left.dtype != torch.float32:
-        left, right = left.expand(members, -1, -1), right.expand(members, -1, -1)
-        return torch.bmm(left, right) if bias is None else torch.baddbmm(bias, left, right)
-    # PyTorch has no batched entry to oneDNN in float32, so its products are issued one matrix at a time.
-    single = [
-        ONEDNN_LINEAR(
-            left[n % len(left)], right[n % len(right)].t(), None if bias is None else bias[n, 0], "none", [], ""
-        )
-        for n in range(members)
-    ]
-    return single[0].unsqueeze(0) if members == 1 else torch.stack(single)
+class Activation(NamedTuple):
+    """An element-wise function; `backward(gradient, before, after)`."""
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-class _Linear(torch.autograd.Function):
-    """`product` with gradients; nothing is computed for what needs none."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(inputs, weight)
-        return product(inputs, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        inputs, weight = ctx.saved_tensors
-        to_inputs = to_weight = to_bias = None
-        if ctx.needs_input_grad[0]:
-            to_inputs = product(gradient, weight.transpose(1, 2))
-            if len(inputs) < len(to_inputs):
-                to_inputs = to_inputs.sum(0, keepdim=True)
-        if ctx.needs_input_grad[1]:
-            to_weight = product(inputs.transpose(1, 2), gradient)
-        if ctx.needs_input_grad[2]:
-            to_bias = gradient.sum(1, keepdim=True)
-        return to_inputs, to_weight, to_bias
-
-
-def _fast_tanh(value: Tensor) -> Tensor:
-    # PyTorch's vectorised sigmoid is some ten times as fast as its tanh on a CPU.
+def _tanh(value: Tensor) -> Tensor:
+    # On a CPU PyTorch's sigmoid is some ten times as fast as its tanh.
     return torch.sigmoid(2.0 * value).mul_(2.0).sub_(1.0)
 
 
-_aten = torch.ops.aten
-ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
-    # forward(before), backward(gradient, before, after)
-    "tanh": (_fast_tanh, lambda gradient, before, after: _aten.tanh_backward(gradient, after)),
-    "silu": (F.silu, lambda gradient, before, after: _aten.silu_backward(gradient, before)),
-    "relu": (F.relu, lambda gradient, before, after: _aten.threshold_backward(gradient, after, 0)),
+ACTIVATIONS = {
+    "tanh": Activation(_tanh, lambda gradient, before, after: _aten.tanh_backward(gradient, after)),
+    "silu": Activation(_aten.silu, lambda gradient, before, after: _aten.silu_backward(gradient, before)),
+    "relu": Activation(
+        torch.relu, lambda gradient, before, after: _aten.threshold_backward(gradient, after, 0)
+    ),
 }
 
 
-class _NormActivate(torch.autograd.Function):
-    """activation(LayerNorm(inputs) * scale + shift) over the last dimension."""
+def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`left @ right + bias`: (N or 1, B, I), (N, I, O), (N, 1, O) -> (N, B, O). Not differentiable by itself."""
+    members, inputs, outputs = right.shape
+    if _onednn_linear is None or left.device.type != "cpu" or left.dtype != torch.float32:
+        left = left.expand(members, -1, -1)
+        return torch.bmm(left, right) if bias is None else torch.baddbmm(bias, left, right)
+    if outputs <= NARROW or inputs <= NARROW or left.shape[1] <= NARROW:
+        left = left.expand(members, -1, -1)
+        # A narrow result is several times as fast when computed as its transpose.
+        out = torch.bmm(right.mT, left.mT).mT if outputs <= NARROW else torch.bmm(left, right)
+        return out if bias is None else out + bias
+    # oneDNN has no batched entry for float32 here: as inside any batched product, one matrix after the other.
+    lefts = left.unbind() if left.shape[0] == members else left.unbind() * members
+    biases = [None] * members if bias is None else bias.squeeze(1).unbind()
+    parts = [
+        _onednn_linear(one, two, three, "none", [], "")
+        for one, two, three in zip(lefts, right.mT.unbind(), biases, strict=True)
+    ]
+    return parts[0].unsqueeze(0) if members == 1 else torch.stack(parts)
+
+
+class _Saved(NamedTuple):
+    """What one hidden layer keeps for its backward pass."""
+
+    value: Tensor
+    linear: Tensor
+    mean: Tensor
+    rstd: Tensor
+    normal: Tensor
+    before: Tensor
+    after: Tensor
+
+
+def _hidden(value: Tensor, layer: Sequence[Tensor], activation: Activation) -> _Saved:
+    """Linear, LayerNorm, activation of `value` (N or 1, B, I)."""
+    weight, bias, scale, shift = layer
+    linear = product(value, weight, bias)
+    width = linear.shape[-1]
+    ones = linear.new_ones(width)  # without a weight the CPU kernel takes a slower route
+    normal, mean, rstd = torch.native_layer_norm(linear, (width,), ones, torch.zeros_like(ones), NORM_EPS)
+    before = torch.addcmul(shift, normal, scale)
+    return _Saved(value, linear, mean, rstd, normal, before, activation.forward(before))
+
+
+def _hidden_backward(
+    gradient: Tensor, saved: _Saved, layer: Sequence[Tensor], activation: Activation, learns: bool
+) -> tuple[Tensor, Sequence[Tensor | None]]:
+    """Gradient at the linear part's result (N, B, H), and those of weight, bias, scale, shift if it `learns`."""
+    gradient = activation.backward(gradient, saved.before, saved.after)
+    to_linear = _aten.native_layer_norm_backward(
+        gradient * layer[2], saved.linear, gradient.shape[-1:], saved.mean, saved.rstd, None, None,
+        [True, False, False],
+    )[0]  # fmt: skip
+    if not learns:
+        return to_linear, (None,) * 4
+    return to_linear, (
+        product(saved.value.mT, to_linear),
+        to_linear.sum(1, keepdim=True),
+        (gradient * saved.normal).sum(1, keepdim=True),
+        gradient.sum(1, keepdim=True),
+    )
+
+
+def _layers(parameters: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+    """Hidden layers come as (weight, bias, scale, shift); an output layer, if any, as (weight, bias)."""
+    return [parameters[begin : begin + 4] for begin in range(0, len(parameters), 4)]
+
+
+def _run(inputs: Sequence[Tensor], parameters: Sequence[Tensor], activation: Activation) -> tuple[Tensor, list[_Saved]]:
+    value = (inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), -1)).unsqueeze(0)
+    trace = []
+    for layer in _layers(parameters):
+        if len(layer) == 2:
+            return product(value, *layer), trace
+        trace.append(_hidden(value, layer, activation))
+        value = trace[-1].after
+    return value, trace
+
+
+class _MLP(torch.autograd.Function):
+    """`_run` with gradients for the inputs and parameters that ask for them."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, scale: Tensor, shift: Tensor, activation: str) -> Tensor:
-        forward, ctx.activation_backward = ACTIVATIONS[activation]
-        normal, mean, rstd = torch.native_layer_norm(inputs, inputs.shape[-1:], None, None, NORM_EPS)
-        before = torch.addcmul(shift, normal, scale)
-        after = forward(before)
-        ctx.save_for_backward(inputs, mean, rstd, normal, scale, before, after)
-        return after
+    def forward(ctx: Any, activation: Activation, count: int, *tensors: Tensor) -> Tensor:
+        inputs, parameters = tensors[:count], tensors[count:]
+        output, ctx.trace = _run(inputs, parameters, activation)
+        ctx.activation = activation
+        ctx.splits = [value.shape[-1] for value in inputs]
+        ctx.save_for_backward(*parameters)
+        return output.clone() if ctx.trace and output is ctx.trace[-1].after else output
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        inputs, mean, rstd, normal, scale, before, after = ctx.saved_tensors
-        gradient = ctx.activation_backward(gradient, before, after)
-        to_inputs = to_scale = to_shift = None
-        if ctx.needs_input_grad[1]:
-            to_scale = (gradient * normal).sum(1, keepdim=True)
-        if ctx.needs_input_grad[2]:
-            to_shift = gradient.sum(1, keepdim=True)
-        if ctx.needs_input_grad[0]:
-            to_inputs = _aten.native_layer_norm_backward(
-                gradient * scale, inputs, inputs.shape[-1:], mean, rstd, None, None, [True, False, False]
-            )[0]
-        return to_inputs, to_scale, to_shift, None
-
-
-class EnsembleLinear(nn.Module):
-    """N linear layers of one or several inputs, which need not be concatenated."""
-
-    def __init__(self, members: int, inputs: Sequence[int], outputs: int) -> None:
-        super().__init__()
-        bound = math.sqrt(6.0 / (sum(inputs) + outputs))  # Xavier, uniform
-        self.weights = nn.ParameterList(
-            torch.empty(members, size, outputs).uniform_(-bound, bound) for size in inputs
-        )
-        self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
-
-    def forward(self, *inputs: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """Each input (1, B, I) for all members alike or (N, B, I): (N, B, O), of the `chosen` members only."""
-        bias = pick(self.bias, chosen)
-        total = None
-        for value, weight in zip(inputs, self.weights, strict=True):
-            part = linear(value, pick(weight, chosen), bias)
-            total = part if total is None else total + part
-            bias = torch.zeros_like(bias)
-        assert total is not None
-        return total
-
-
-class EnsembleLayer(nn.Module):
-    """N hidden layers: linear, LayerNorm, activation."""
-
-    def __init__(self, members: int, inputs: Sequence[int], outputs: int, activation: str = "tanh") -> None:
-        super().__init__()
-        if activation not in ACTIVATIONS:
-            raise UnknownNameError("activation", activation, ACTIVATIONS)
-        self.linear = EnsembleLinear(members, inputs, outputs)
-        self.scale = nn.Parameter(torch.ones(members, 1, outputs))
-        self.shift = nn.Parameter(torch.zeros(members, 1, outputs))
-        self._activation = activation
-
-    def forward(self, *inputs: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """As `EnsembleLinear`."""
-        before = self.linear(*inputs, chosen=chosen)
-        return norm_activate(before, pick(self.scale, chosen), pick(self.shift, chosen), self._activation)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        (gradient,) = gradients
+        layers, count = _layers(ctx.saved_tensors), len(ctx.splits)
+        wants_inputs, learns = ctx.needs_input_grad[2 : 2 + count], any(ctx.needs_input_grad[2 + count :])
+        to_parameters: list[Tensor | None] = []
+        weight = None  # of the layer above the one in hand
+        if len(layers) > len(ctx.trace):
+            weight = layers[-1][0]
+            if learns:
+                value = ctx.trace[-1].after
+                to_parameters = [product(value.mT, gradient), gradient.sum(1, keepdim=True)]
+            else:
+                to_parameters = [None, None]
+        for saved, layer in zip(reversed(ctx.trace), reversed(layers[: len(ctx.trace)]), strict=True):
+            if weight is not None:
+                gradient = product(gradient, weight.mT)
+            gradient, to_layer = _hidden_backward(gradient, saved, layer, ctx.activation, learns)
+            to_parameters = [*to_layer, *to_parameters]
+            weight = layer[0]
+        assert weight is not None
+        to_inputs: list[Tensor | None] = []
+        for wants, rows in zip(wants_inputs, weight.split(ctx.splits, 1), strict=True):
+            to_inputs.append(product(gradient, rows.mT).sum(0) if wants else None)
+        return None, None, *to_inputs, *to_parameters
 
 
 class EnsembleMLP(nn.Module):
-    """N MLPs with LayerNorm and a linear output (RLPD, 2302.02948, section 4.2)."""
+    """N MLPs of linear, LayerNorm, activation layers (RLPD, 2302.02948, section 4.2) and a linear output."""
 
     def __init__(
         self,
         members: int,
-        inputs: Sequence[int],
+        inputs: int,
         hidden: Sequence[int],
-        outputs: int,
+        outputs: int | None,
         activation: str = "tanh",
     ) -> None:
+        """`outputs` None ends with the last hidden layer. Weights: Xavier uniform, biases zero."""
         super().__init__()
-        sizes = [tuple(inputs), *((size,) for size in hidden)]
-        self.hidden = nn.ModuleList(
-            EnsembleLayer(members, size, width, activation) for size, width in zip(sizes, hidden, strict=False)
-        )
-        self.output = EnsembleLinear(members, sizes[-1], outputs)
+        if activation not in ACTIVATIONS:
+            raise UnknownNameError("activation", activation, ACTIVATIONS)
+        self._activation = ACTIVATIONS[activation]
+        parameters, width = [], inputs
+        for size in hidden:
+            ones, zeros = torch.ones(members, 1, size), torch.zeros(members, 1, size)
+            parameters += [_xavier(members, width, size), zeros, ones, zeros.clone()]
+            width = size
+        if outputs is not None:
+            parameters += [_xavier(members, width, outputs), torch.zeros(members, 1, outputs)]
+        self.layers = nn.ParameterList(parameters)
 
     def forward(self, *inputs: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """Inputs (B, I), the same for all members: (N, B, O), or of the `chosen` members only."""
-        values: Sequence[Tensor] = [value.unsqueeze(0) for value in inputs]
-        for layer in self.hidden:
-            values = [layer(*values, chosen=chosen)]
-        return self.output(*values, chosen=chosen)
+        """Inputs (B, I1), (B, I2), ... as one (B, I), seen by all members: (N, B, O), of the `chosen` ones only."""
+        parameters = list(self.layers)
+        if chosen is not None:
+            parameters = [parameter.index_select(0, chosen) for parameter in parameters]
+        if not torch.is_grad_enabled():
+            return _run(inputs, parameters, self._activation)[0]
+        return _MLP.apply(self._activation, len(inputs), *inputs, *parameters)  # type: ignore[return-value]
 
 
-def linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Differentiable `product` with a bias."""
-    return _Linear.apply(inputs, weight, bias)  # type: ignore[return-value]
-
-
-def norm_activate(inputs: Tensor, scale: Tensor, shift: Tensor, activation: str) -> Tensor:
-    """LayerNorm of `inputs` (N, B, O) with each member's scale and shift (N, 1, O), then the activation."""
-    return _NormActivate.apply(inputs, scale, shift, activation)  # type: ignore[return-value]
-
-
-def pick(stacked: Tensor, chosen: Tensor | None) -> Tensor:
-    """The `chosen` members of a stacked parameter."""
-    return stacked if chosen is None else stacked.index_select(0, chosen)
+def _xavier(members: int, inputs: int, outputs: int) -> Tensor:
+    bound = math.sqrt(6.0 / (inputs + outputs))
+    return torch.empty(members, inputs, outputs).uniform_(-bound, bound)

@@ -71,9 +71,7 @@ def run_episode(
         success = reward > 0
         discarded = verdict is Verdict.DISCARD
     finally:
-        end = EpisodeEnd(
-            episode_id, success, steps, time.monotonic() - began_s, interventions, discarded
-        )
+        end = EpisodeEnd(episode_id, success, steps, time.monotonic() - began_s, interventions, discarded)
         for subscriber in subscribers:
             subscriber.on_end(end)
     return end

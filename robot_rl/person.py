@@ -123,8 +123,7 @@ class ScriptedPerson:
         config, progress = self.config, self.expert.progress(seen)
         if self._engaged:
             may_release = (
-                self._takeovers < config.last_takeover
-                and now_s - self._engaged_since_s >= config.hold_s
+                self._takeovers < config.last_takeover and now_s - self._engaged_since_s >= config.hold_s
             )
             if may_release and progress >= self._progress_at_takeover + config.handback_gain:
                 self._engaged = False

@@ -37,5 +37,3 @@ class LocalTransport:
     def _publish(self) -> tuple[int, Mapping[str, Tensor]]:
         self._published = self.learner.updates
         return self.learner.updates, self.learner.algorithm.policy_state()
-
-

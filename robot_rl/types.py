@@ -67,8 +67,7 @@ class ObservationSpec:
             array = observation[key]
             if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
                 raise SpecError(
-                    f"observation[{key!r}] is {array.shape} {array.dtype}, "
-                    f"expected {spec.shape} {spec.dtype}"
+                    f"observation[{key!r}] is {array.shape} {array.dtype}, expected {spec.shape} {spec.dtype}"
                 )
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise SpecError(f"observation[{key!r}] holds NaN or Inf")

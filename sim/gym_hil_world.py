@@ -4,18 +4,20 @@ gym-hil 0.1.14 needs mujoco < 3.9 and this project's robosuite runs on 3.9.0, so
 own. With this repository as the working directory:
 
     python3.11 -m venv .venv-gym-hil
-    .venv-gym-hil/bin/pip install gym-hil==0.1.14 "mujoco==3.8.1" <whatever else the harness needs, see setup.py>
+    .venv-gym-hil/bin/pip install gym-hil==0.1.14 mujoco==3.8.1   # and what else the harness needs (setup.py)
     .venv-gym-hil/bin/python -m robot_rl.apps.cli train task=gym_hil_pick
 
-What is gym-hil's: model, controller, placement of the cube (random: `random_block_position`), success (raised by
-0.1 m). What differs: the gripper is 0 closed ... 1 open and not gym-hil's increment (+1 closes), the agent steers by
-absolute pose targets (the controller ignores their rotation), and a cube that leaves the sampling area does not end
-the episode, it raises `out_of_bounds`.
+What is gym-hil's: model, controller, placement of the cube (random: `random_block_position`), success (raised
+by 0.1 m). What differs: the gripper is 0 closed ... 1 open and not gym-hil's increment (+1 closes), the agent
+steers by absolute pose targets (the controller ignores their rotation), and a cube that leaves the sampling
+area does not end the episode, it raises the scalar `out_of_bounds`.
 
-Frames: the base frame is the Panda's `link0`. The TCP is gym-hil's `pinch` site: z points out along the gripper,
-the fingers open along y.
+Frames: the base frame is the Panda's `link0`. The TCP is gym-hil's `pinch` site: z points out along the
+gripper, the fingers open along y.
 """
 
+# mujoco and robosuite ship no complete type stubs.
+# pyright: reportAttributeAccessIssue=false, reportMissingTypeStubs=false
 from __future__ import annotations
 
 import sys
@@ -57,7 +59,9 @@ def make_world(
 class GymHilWorld:
     """Implements `robot_rl.protocols.World`."""
 
-    def __init__(self, env_id: str, image_hw: tuple[int, int], render: RenderConfig, stream_seed: int) -> None:
+    def __init__(
+        self, env_id: str, image_hw: tuple[int, int], render: RenderConfig, stream_seed: int
+    ) -> None:
         self.env = _make_env(env_id)
         self.model: mujoco.MjModel = self.env.model
         self.data: mujoco.MjData = self.env.data
@@ -90,7 +94,8 @@ class GymHilWorld:
     def advance(self, duration_s: float) -> ArmTarget | None:
         """One gym-hil step, whose length is fixed; raises `ConfigError` for any other duration."""
         if abs(duration_s - self.env.control_dt) > 1e-9:
-            raise ConfigError(f"gym-hil steps by {self.env.control_dt} s; set env.rate_hz={1 / self.env.control_dt:g}")
+            rate_hz = 1.0 / self.env.control_dt
+            raise ConfigError(f"gym-hil steps by {self.env.control_dt} s; set env.rate_hz={rate_hz:g}")
         self.env.apply_action(self.arm.increments())
         mujoco.mj_forward(self.model, self.data)
         return None
@@ -116,7 +121,8 @@ class GymHilArm:
 
     def state(self) -> ArmState:
         velocity = np.empty(6)
-        mujoco.mj_objectVelocity(self._model, self._data, mujoco.mjtObj.mjOBJ_SITE, self._site.id, velocity, 0)
+        kind = mujoco.mjtObj.mjOBJ_SITE
+        mujoco.mj_objectVelocity(self._model, self._data, kind, self._site.id, velocity, 0)
         to_base = self._base.xmat.reshape(3, 3).T
         return ArmState(
             self._data.time,
@@ -134,7 +140,7 @@ class GymHilArm:
         self._gripper = target.gripper_position
 
     def increments(self) -> FloatArray:
-        """gym-hil's action (7,): translation of its target in m, rotation (ignored), change of gripper closing."""
+        """gym-hil's action (7,): translation of its target in m, rotation (ignored), change of closing."""
         closing = self._data.ctrl[self._env._gripper_ctrl_id] / 255.0
         travel = self._goal - self._data.mocap_pos[0]
         return np.array([*travel, 0.0, 0.0, 0.0, (1.0 - self._gripper) - closing])
@@ -148,9 +154,8 @@ class GymHilArm:
 
 def _make_env(env_id: str) -> Any:
     """gym-hil's environment without Gymnasium's wrappers; it opens an OpenGL context even without images."""
-    use_gl(choose_gl())
     try:
-        import gym_hil  # noqa: F401  registers the environments
+        import gym_hil  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError(
             f"gym-hil is not installed in {sys.prefix} ({error}); it needs an environment of its own, "
@@ -158,4 +163,5 @@ def _make_env(env_id: str) -> Any:
         ) from error
     import gymnasium as gym
 
+    use_gl(choose_gl())
     return gym.make(env_id, random_block_position=True, disable_env_checker=True).unwrapped

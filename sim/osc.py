@@ -15,12 +15,15 @@ fed forward: an arm that is sent a target 2 cm ahead of itself ten times per sec
 (robosuite's controller, a spring without feed-forward, moves at half of that).
 """
 
+# mujoco and robosuite ship no complete type stubs.
+# pyright: reportAttributeAccessIssue=false, reportMissingTypeStubs=false
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from robot_rl import frames
 from robot_rl.types import FloatArray
@@ -56,8 +59,8 @@ class PoseController:
         model: mujoco.MjModel,
         data: mujoco.MjData,
         site_id: int,
-        dof_ids: FloatArray,
-        qpos_ids: FloatArray,
+        dof_ids: NDArray[np.intp],
+        qpos_ids: NDArray[np.intp],
         torque_limit: FloatArray,
         config: OscConfig,
     ) -> None:

@@ -6,6 +6,8 @@ of the visual meshes (one 84x84 frame of Lift: 47 ms by default, 12 ms without s
 OpenGL is imported when the first frame is asked for: state-only runs never need it.
 """
 
+# mujoco and robosuite ship no complete type stubs.
+# pyright: reportAttributeAccessIssue=false, reportMissingTypeStubs=false
 from __future__ import annotations
 
 import os
@@ -27,9 +29,9 @@ COLLISION_GROUP, VISUAL_GROUP, HIDDEN_GROUP = 0, 1, 5
 ROBOT_COLOR_RGBA = (0.85, 0.85, 0.87, 1.0)
 PROBE_TIMEOUT_S = 60.0
 GL_HELP = (
-    "no OpenGL backend works for off-screen rendering. Install one: `apt-get install libegl1 libgl1` (EGL; with a"
-    " GPU also its driver's libnvidia-gl) or `apt-get install libosmesa6` (software), then set MUJOCO_GL=egl or"
-    " MUJOCO_GL=osmesa, or leave MUJOCO_GL unset to have the first that works chosen"
+    "no OpenGL backend works for off-screen rendering. Install one: `apt-get install libegl1 libgl1` (EGL;"
+    " with a GPU also its driver's libnvidia-gl) or `apt-get install libosmesa6` (software), then set"
+    " MUJOCO_GL=egl or MUJOCO_GL=osmesa, or leave MUJOCO_GL unset to have the first that works chosen"
 )
 
 

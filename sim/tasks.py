@@ -49,9 +49,10 @@ def _wiped_fraction(env: Any) -> float:
 def _dirt_left(env: Any) -> np.ndarray:
     """World positions (M, 3) of the markers that are not wiped yet; the last one's when all are."""
     wiped = {marker.root_body for marker in env.wiped_markers}
-    names = [marker.root_body for marker in env.model.mujoco_arena.markers]
-    left = [name for name in names if name not in wiped] or names[-1:]
-    return np.array([env.sim.data.body_xpos[env.sim.model.body_name2id(name)] for name in left])
+    left = [marker.root_body for marker in env.model.mujoco_arena.markers if marker.root_body not in wiped]
+    left = left or [env.model.mujoco_arena.markers[-1].root_body]
+    bodies = [env.sim.model.body_name2id(name) for name in left]
+    return env.sim.data._data.xpos[bodies]
 
 
 def _dirt_centroid(env: Any) -> np.ndarray:
@@ -80,9 +81,9 @@ TASKS: dict[str, SimTask] = {
         {"cube": "body:cube_main"},
         EnvConfig(action=GRASP, translation_m=0.025, max_steps=100, objects=("cube",)),
     ),
-    # Success: hinge angle above 0.3 rad. The handle has to be pressed down first (use_latch, robosuite's default).
-    # The hand starts level, pointing at the door with one finger above the other: it turns with the handle (rz) and
-    # needs no other rotation. Pointing down, as elsewhere, it would touch the panel.
+    # Success: hinge angle above 0.3 rad. The handle has to be pressed first (use_latch).
+    # The hand starts level, pointing at the door with one finger above the other: it turns with the handle
+    # (rz) and needs no other rotation. Pointing down, as elsewhere, it would touch the panel.
     "door": SimTask(
         "Door",
         {"handle": "site:Door_handle"},
@@ -101,8 +102,8 @@ TASKS: dict[str, SimTask] = {
         },
         world_options={"start_rotvec_rad": (0.0, -np.pi / 2, 0.0)},
     ),
-    # Success: the nut's centre is within 3 cm of the peg's axis sideways and below 5 cm above the table, and the
-    # TCP is more than 4.2 cm from it (true when it is held by its handle).
+    # Success: the nut's centre is within 3 cm of the peg's axis sideways and below 5 cm above the table, and
+    # the TCP is more than 4.2 cm from it (true when it is held by its handle).
     "nut_assembly_square": SimTask(
         "NutAssemblySquare",
         {"nut": "body:SquareNut_main", "peg": "body:peg1"},
@@ -111,7 +112,7 @@ TASKS: dict[str, SimTask] = {
         ),
         world_options={"parked_bodies": ("RoundNut_main",)},
     ),
-    # Success: the can is in its compartment of the right-hand bin and the TCP more than 4.2 cm from its centre.
+    # Success: the can is in its compartment of the other bin and the TCP more than 4.2 cm from its centre.
     "pick_place_can": SimTask(
         "PickPlaceCan",
         {"can": "body:Can_main", "goal": "body:VisualCan_main"},
@@ -122,7 +123,9 @@ TASKS: dict[str, SimTask] = {
     "stack": SimTask(
         "Stack",
         {"red": "body:cubeA_main", "green": "body:cubeB_main"},
-        EnvConfig(action=GRASP_TURN, translation_m=0.025, rotation_rad=0.15, max_steps=150, objects=("red", "green")),
+        EnvConfig(
+            action=GRASP_TURN, translation_m=0.025, rotation_rad=0.15, max_steps=150, objects=("red", "green")
+        ),
     ),
     # Success: every marker has been under the wiper while it was in contact. No gripper.
     "wipe": SimTask(

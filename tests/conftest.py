@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from hypothesis import HealthCheck, settings
+
 # Before anything imports torch or rclpy: two busy processes with two threads each collapse on two cores, and
 # what a test publishes must not reach an arm.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,3 +14,9 @@ os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
 # Ids 1 to 101 keep clear of the ephemeral ports; the process number keeps two test runs apart.
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
+
+# The same examples every time, and no verdict on how fast a busy machine is.
+settings.register_profile(
+    "robot-rl", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("robot-rl")

@@ -80,7 +80,7 @@ class Panel:
         self._images[camera].image = letterbox(image, self._config.image_width_px)
 
     def show_curves(self, curves: Curves) -> None:
-        """A chart is there once it has something to show: uPlot does not recover from a scale without data."""
+        """A chart is shown once it has data: uPlot does not recover from a scale without any."""
         self._no_curves.visible = len(curves.episode) == 0
         for chart, pick in self._charts:
             lines = pick(curves)

@@ -3,7 +3,7 @@
 It takes requests on <source>/target_pose and <source>/gripper/target (policy, human, reset), watches the
 arm's state, and while armed publishes the filtered target at every tick. It needs neither the actor nor
 the learner nor the page to be alive. Services: ~/arm, ~/disarm, ~/recover. A request whose stamp is zero
-withdraws its source.
+withdraws its source. A text on arm/fault is a fault until the arm and then the guard have recovered.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import JointState
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from hardware import ros_messages
@@ -79,6 +80,8 @@ class GuardNode(ManagedNode[GuardNodeConfig]):
             self.create_subscription(
                 JointState, f"{source}/gripper/target", partial(self._on_gripper_request, source), COMMAND_QOS
             )
+        self._arm_fault = ""
+        self.create_subscription(String, "arm/fault", self._on_fault, STATUS_QOS)
         self.create_service(Trigger, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/disarm", self._on_disarm)
         self.create_service(Trigger, "~/recover", self._on_recover)
@@ -101,6 +104,12 @@ class GuardNode(ManagedNode[GuardNodeConfig]):
             self.guard.reject("state gripper")
             return
         self._gripper_position = position
+
+    def _on_fault(self, message: String) -> None:
+        """What the arm node says about its driver; empty when all is well."""
+        self._arm_fault = message.data
+        if self._arm_fault:
+            self.guard.fault(f"arm: {self._arm_fault}")
 
     def _on_request(self, source: str, message: PoseStamped) -> None:
         if message.header.stamp.sec == 0 and message.header.stamp.nanosec == 0:
@@ -159,8 +168,11 @@ class GuardNode(ManagedNode[GuardNodeConfig]):
         return response
 
     def _on_recover(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self.guard.recover()
-        response.success = True
+        response.success = not self._arm_fault
+        if self._arm_fault:
+            response.message = f"the arm still reports: {self._arm_fault}; recover the arm first"
+        else:
+            self.guard.recover()
         self._publish_status()
         return response
 

@@ -24,7 +24,7 @@ class Ready:
     """Regular expression that a line of its output matches."""
     port: int = 0
     """TCP port on 127.0.0.1 that accepts connections."""
-    timeout_s: float = 60.0
+    timeout_s: float = 120.0
     """Give up (and stop the graph) when it is not ready by then."""
 
 

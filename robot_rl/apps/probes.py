@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 180.0  # the first import of torch on a busy machine takes minutes
 
 TORCH = """
 import json, torch

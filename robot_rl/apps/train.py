@@ -49,7 +49,9 @@ RECENT_EPISODES = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser)
-    parser.add_argument("--run-dir", type=Path, help="where everything goes (default: runs/train/<task>_seed<n>)")
+    parser.add_argument(
+        "--run-dir", type=Path, help="where everything goes (default: runs/train/<task>_seed<n>)"
+    )
     parser.add_argument("--resume", action="store_true", help="continue the run found there")
     parser.add_argument("--overwrite", action="store_true", help="delete the run found there first")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads")
@@ -69,7 +71,10 @@ def run(args: argparse.Namespace) -> int:
             console.print(f"saved; continue with: robot-rl train --run-dir {run_dir} --resume")
             raise
         summary = write_report(
-            run_dir, experiment.task.env.rate_hz, training.learner.updates, f"{experiment.task.name}: training"
+            run_dir,
+            experiment.task.env.rate_hz,
+            training.learner.updates,
+            f"{experiment.task.name}: training",
         )
     console.print(f"success {summary['success_rate']:.2f} of {summary['episodes']}; {run_dir}/report.html")
     return 0
@@ -147,7 +152,12 @@ class TrainingRun:
 
     def run(self, console: Console) -> None:
         """All phases, with progress bars."""
-        columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description:>12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bars:
             progress = _Progress(bars)
             schedule, actor = self.experiment.schedule, self.actor

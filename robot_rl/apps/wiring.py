@@ -67,9 +67,7 @@ def build_env(experiment: Experiment) -> RobotEnv:
     if make_world is None:
         raise ConfigError(f"task.world: {module} has no function {function!r}")
     env = experiment.task.env
-    world = make_world(
-        experiment.task.name, experiment.robot["sim_robot"].lower(), image_hw=env.image_hw
-    )
+    world = make_world(experiment.task.name, experiment.robot["sim_robot"].lower(), image_hw=env.image_hw)
     return RobotEnv(world, env)
 
 

@@ -12,7 +12,7 @@ NAMES = ("lift", "door", "nut_assembly_square", "pick_place_can", "stack", "wipe
 
 
 def make_expert(task: str) -> Expert:
-    """The expert of a task of `sim.tasks` (or of `sim.gym_hil_world`); `UnknownNameError` lists the others."""
+    """The expert of a task of `sim.tasks` or `sim.gym_hil_world`; `UnknownNameError` lists the tasks."""
     if task not in NAMES:
         raise UnknownNameError("expert", task, NAMES)
     build: Callable[[], Expert] = import_module(f"sim.experts.{task}").expert

@@ -10,6 +10,7 @@ import numpy as np
 from robot_rl import frames
 from robot_rl.types import ActionSpec, FloatArray, Snapshot
 
+UP = np.array([0.0, 0.0, 1.0])
 REACH_M = 0.5  # about the farthest that the TCP is from what it has to reach
 
 
@@ -35,7 +36,7 @@ def action_towards(
 ) -> FloatArray:
     """Action (A,) that moves the TCP straight to a position (3,) in the base frame.
 
-    `rotvec_tcp` (3,) is the remaining rotation in the TCP frame; `gripper` is +1 to open, -1 to close, 0 to keep.
+    `rotvec_tcp` (3,) is the remaining rotation in the TCP frame; `gripper`: 1 opens, -1 closes, 0 keeps.
     The translation keeps its direction when it is longer than one step allows.
     """
     tcp = snapshot.arm.pose_base_tcp
@@ -93,7 +94,7 @@ class GraspShape:
     aligned_rad: float = np.inf
     """Error of the fingers' direction within which they pass the object."""
     near_m: float = 0.09
-    """Closer than this sideways and too low, the hand rises before it moves: it would sweep the object away."""
+    """Closer than this sideways and too low, the hand rises first: it would sweep the object away."""
 
 
 class Picker:
@@ -121,7 +122,7 @@ class Picker:
             return action_towards(snapshot, spec, point, gripper=-1.0)
         if aligned and grip > shape.holding[1]:
             return action_towards(snapshot, spec, point, gripper=1.0, rotvec_tcp=turn)
-        above = point + [0.0, 0.0, shape.clear_m]
+        above = point + shape.clear_m * UP
         if height < shape.clear_m - 0.015 and sideways < shape.near_m:
             above = np.append(tcp[:2], above[2])
         return action_towards(snapshot, spec, above, gripper=1.0, rotvec_tcp=turn)
@@ -130,8 +131,9 @@ class Picker:
         """In [0, 1]: 0.7 for reaching the grasp point, 0.3 for closing there."""
         distance = float(np.linalg.norm(point - snapshot.arm.pose_base_tcp[:3]))
         grip = snapshot.arm.gripper_position
-        closing = distance < 0.03 and self._shape.holding[0] < grip
-        return 0.7 * max(0.0, 1.0 - distance / REACH_M) + (0.3 * min(1.0, 2.0 * (1.0 - grip)) if closing else 0.0)
+        around = distance < 0.03 and self._shape.holding[0] < grip
+        closed = 0.3 * min(1.0, 2.0 * (1.0 - grip)) if around else 0.0
+        return 0.7 * max(0.0, 1.0 - distance / REACH_M) + closed
 
 
 def _shorten(vector: FloatArray) -> FloatArray:

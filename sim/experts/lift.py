@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robot_rl.types import ActionSpec, FloatArray, Snapshot
-from sim.experts.base import Expert, GraspShape, Picker, action_towards
+from sim.experts.base import UP, Expert, GraspShape, Picker, action_towards
 
 # 8 cm stroke, cube 4.4 cm wide (up to 6.2 cm across its corners): 1.2 cm to spare on the flat.
 SHAPE = GraspShape(aligned_m=0.012, clear_m=0.06, depth_m=0.012)
@@ -19,7 +19,7 @@ class LiftExpert:
         fetch = self._picker.fetch(snapshot, spec, snapshot.task.poses["cube"][:3])
         if fetch is not None:
             return fetch
-        return action_towards(snapshot, spec, snapshot.arm.pose_base_tcp[:3] + [0.0, 0.0, 0.1], gripper=-1.0)
+        return action_towards(snapshot, spec, snapshot.arm.pose_base_tcp[:3] + 0.1 * UP, gripper=-1.0)
 
     def progress(self, snapshot: Snapshot) -> float:
         """Reaching and grasping; 1 when raised."""

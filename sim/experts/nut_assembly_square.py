@@ -8,8 +8,8 @@ from robot_rl import frames
 from robot_rl.types import ActionSpec, FloatArray, Snapshot
 from sim.experts.base import Expert, GraspShape, Picker, action_towards, yaw_to
 
-# Geometry of robosuite's square-nut.xml and pegs_arena.xml. The handle lies along the nut's x, from 2.9 to 7.9 cm,
-# and is 3.2 cm wide and 2 cm high; the hole leaves 6.7 mm around the peg.
+# Geometry of robosuite's square-nut.xml and pegs_arena.xml. The handle lies along the nut's x, from 2.9 to
+# 7.9 cm, and is 3.2 cm wide and 2 cm high; the hole leaves 6.7 mm around the peg.
 HANDLE_M = 0.060
 SHAPE = GraspShape(aligned_m=0.012, clear_m=0.06, depth_m=0.010, aligned_rad=0.15)
 PEG_TOP_M = 0.10  # above the peg's origin
@@ -30,17 +30,17 @@ class NutExpert:
         if fetch is not None:
             return fetch
         turn = _turn_to_square(snapshot)
+        rotvec = np.array([0.0, 0.0, turn])
         gap, above = peg - nut, float(nut[2] - peg[2]) - PEG_TOP_M
         over = float(np.linalg.norm(gap[:2]))
         threaded = over < 0.012 and above < 0.012
         if threaded or (over < OVER_M and abs(turn) < SQUARE_RAD):
             down = np.append(gap[:2], -0.1)
-            return action_towards(snapshot, spec, tcp + down, gripper=-1.0, rotvec_tcp=np.array([0.0, 0.0, turn]))
+            return action_towards(snapshot, spec, tcp + down, gripper=-1.0, rotvec_tcp=rotvec)
         lift = CARRY_M - above
         across = gap[:2] if lift < 0.03 else np.zeros(2)
-        return action_towards(
-            snapshot, spec, tcp + np.append(across, lift), gripper=-1.0, rotvec_tcp=np.array([0.0, 0.0, turn])
-        )
+        carry = tcp + np.append(across, lift)
+        return action_towards(snapshot, spec, carry, gripper=-1.0, rotvec_tcp=rotvec)
 
     def progress(self, snapshot: Snapshot) -> float:
         """0.5 for grasping, 0.15 for raising, 0.2 for carrying, 0.15 for lowering."""
@@ -72,7 +72,7 @@ def _turn_to_handle(snapshot: Snapshot) -> float:
 
 
 def _turn_to_square(snapshot: Snapshot) -> float:
-    """Turn about the TCP's z that squares the nut with the peg, its handle to either side or towards the base.
+    """Turn about the TCP's z that squares the nut with the peg, its handle sideways or towards the base.
 
     With the handle beyond the peg the hand would have to be where the arm does not reach.
     """

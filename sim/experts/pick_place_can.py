@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from robot_rl.types import ActionSpec, FloatArray, Snapshot
-from sim.experts.base import Expert, GraspShape, Picker, action_towards
+from sim.experts.base import UP, Expert, GraspShape, Picker, action_towards
 
 SHAPE = GraspShape(aligned_m=0.012, clear_m=0.09, depth_m=0.015)
 GRASP_ABOVE_CENTRE_M = 0.025  # the hand stays clear of the bin's walls
@@ -14,7 +14,7 @@ DROP_M = 0.04  # sideways error within which it may be dropped: the compartment 
 
 
 class CanExpert:
-    """Stage from the TCP's place relative to the can, the fingers, and the can's place relative to its goal."""
+    """Stage from the TCP's place relative to the can, the fingers, and the can relative to its goal."""
 
     def __init__(self) -> None:
         self._picker = Picker(SHAPE)
@@ -24,8 +24,8 @@ class CanExpert:
         if np.abs((can - goal)[:2]).max() < DROP_M and (can - goal)[2] < CARRY_M + 0.05:
             if snapshot.arm.gripper_position < 0.85:
                 return action_towards(snapshot, spec, tcp, gripper=1.0)
-            return action_towards(snapshot, spec, tcp + [0.0, 0.0, 0.1], gripper=1.0)
-        fetch = self._picker.fetch(snapshot, spec, can + [0.0, 0.0, GRASP_ABOVE_CENTRE_M])
+            return action_towards(snapshot, spec, tcp + 0.1 * UP, gripper=1.0)
+        fetch = self._picker.fetch(snapshot, spec, can + GRASP_ABOVE_CENTRE_M * UP)
         if fetch is not None:
             return fetch
         lift = goal[2] + CARRY_M - can[2]
@@ -37,7 +37,7 @@ class CanExpert:
         if snapshot.task.success:
             return 1.0
         _, can, goal = _places(snapshot)
-        grasped = self._picker.progress(snapshot, can + [0.0, 0.0, GRASP_ABOVE_CENTRE_M])
+        grasped = self._picker.progress(snapshot, can + GRASP_ABOVE_CENTRE_M * UP)
         raised = float(np.clip((can - goal)[2] / CARRY_M, 0.0, 1.0))
         carried = max(0.0, 1.0 - float(np.linalg.norm((can - goal)[:2])) / 0.8)
         return 0.4 * grasped + 0.2 * raised + 0.35 * carried

@@ -6,7 +6,7 @@ import numpy as np
 
 from robot_rl import frames
 from robot_rl.types import ActionSpec, FloatArray, Snapshot
-from sim.experts.base import Expert, GraspShape, Picker, action_towards, yaw_to
+from sim.experts.base import UP, Expert, GraspShape, Picker, action_towards, yaw_to
 
 SHAPE = GraspShape(aligned_m=0.012, clear_m=0.08, depth_m=0.012, aligned_rad=0.3)
 CARRY_M = 0.085  # height of the red cube over the green one (centres) when carried
@@ -15,7 +15,7 @@ OVER_M = 0.008  # sideways error within which it is lowered
 
 
 class StackExpert:
-    """Stage from the TCP's place relative to the red cube, the fingers, and the cubes relative to each other."""
+    """Stage from the TCP relative to the red cube, the fingers, and the cubes relative to each other."""
 
     def __init__(self) -> None:
         self._picker = Picker(SHAPE)
@@ -30,7 +30,7 @@ class StackExpert:
         if fetch is not None:
             return fetch
         if over < OVER_M:
-            return action_towards(snapshot, spec, tcp + gap + [0.0, 0.0, STACKED_M - 0.005], gripper=-1.0)
+            return action_towards(snapshot, spec, tcp + gap + (STACKED_M - 0.005) * UP, gripper=-1.0)
         lift = gap[2] + CARRY_M
         across = gap[:2] if lift < 0.03 else np.zeros(2)
         return action_towards(snapshot, spec, tcp + np.append(across, lift), gripper=-1.0)

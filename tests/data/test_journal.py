@@ -30,12 +30,14 @@ def path(tmp_path: Path) -> Path:
 
 
 def frames(path: Path) -> list[bytes]:
-    return [bytes(frame) for frame in read_journal(path).frames]
+    return list(read_journal(path).frames)
 
 
 def test_what_was_appended_is_read(path: Path):
     content = read_journal(path)
     assert frames(path) == FRAMES
+    assert content.frames[-1] == FRAMES[-1]
+    assert list(content.frames[1:3]) == FRAMES[1:3]
     assert (content.good_bytes, content.torn_bytes, content.damage) == (ENDS[-1], 0, "")
 
 

@@ -41,6 +41,7 @@ def record_until_killed(path: Path, first: int, after_s: float, log: Path) -> li
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # ten processes start and are killed, on however busy a machine
 def test_no_step_is_lost_to_kill_9(tmp_path: Path):
     rng = random.Random(0)
     path = tmp_path / "store"

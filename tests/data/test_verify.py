@@ -129,10 +129,24 @@ def test_a_chunk_that_cannot_be_decoded_takes_out_only_what_lies_in_it(path: Pat
     assert report.ok
     assert {finding.where for finding in report.findings} == {f"episode {index}" for index in range(4)}
     assert report.usable == 0
+    assert (path / QUARANTINE / "reward.c.0").exists()
+    more = list(events(8, 3))
+    record(path, [more])  # its rewards go where the damaged chunk was
+    assert verify(path).ok
+    for got, want in zip(EpisodeStore(path).episode(4).events(), more, strict=True):
+        assert_same(got, want)
+
+
+def test_an_unreadable_chunk_stops_sealing_until_the_repair_and_loses_nothing(path: Path):
+    corrupt_chunk(path)
     more = list(events(8, 3))
     with pytest.raises(DataError, match="could not seal"):
-        record(path, [more])  # its rewards would go into the same chunk: refused, kept in the journal
+        record(path, [more])
     assert len(journals(EpisodeStore(path))) == 1
+    assert verify(path, repair=True).ok
+    assert not journals(EpisodeStore(path))
+    for got, want in zip(EpisodeStore(path).episode(4).events(), more, strict=True):
+        assert_same(got, want)
 
 
 @pytest.mark.parametrize("key", ["reward", "observation/image/front", "executed_action"])
@@ -207,7 +221,7 @@ def test_a_damaged_journal_is_sealed_up_to_the_damage_and_kept(path: Path):
     assert verify(path, repair=True).ok
     store = EpisodeStore(path)
     assert 1 <= store.infos[4].steps < 4
-    assert (path / QUARANTINE / journal.name).read_bytes() == data
+    assert (path / QUARANTINE / f"journal.{journal.name}").read_bytes() == data
     assert verify(path).ok
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,20 +37,40 @@ class Kill:
     problems: list[str] = field(default_factory=list)
 
 
-def learning_graph(run_dir: Path, world: Mapping[str, str], port: int | None, seed: int) -> dict[str, NodeSpec]:
-    """The nodes of the demo, with few demonstrations and learning without end."""
-    schedule = '["schedule.demos=2", "schedule.learn_steps=1000000", "learner.checkpoint_every_s=5.0"]'
-    run = {"task": "lift", "seed": str(seed), "run_dir": str(run_dir), "overrides": schedule}
+FAKE_WORLD = {"world": "tests.faults.fake_lift:make"}
+"""Parameters of the simulated robot: no physics engine to load."""
+ENDLESS = ("schedule.demos=1", "schedule.learn_steps=1000000", "learner.checkpoint_every_s=5.0")
+"""Learning soon, and for as long as it takes."""
+
+
+def learning_graph(
+    run_dir: Path,
+    world: Mapping[str, str],
+    *,
+    port: int | None = None,
+    seed: int = 0,
+    overrides: Sequence[str] = ENDLESS,
+) -> dict[str, NodeSpec]:
+    """The nodes of the demo; with a GUI when `port` is given."""
+    texts = json.dumps(list(overrides))
+    run = {"task": "lift", "seed": str(seed), "run_dir": str(run_dir), "overrides": texts}
     nodes = {
         "guard": NodeSpec("guard", {"robot": ROBOT}),
         "sim_robot": NodeSpec("sim_robot", {"robot": ROBOT, "task": "lift", "seed": str(seed), **world}),
         "person": NodeSpec("person", {"task": "lift", "seed": str(seed)}),
         "learner": NodeSpec("learner", run),
-        "actor": NodeSpec("actor", run),
+        # A request to a service whose node was just killed is lost: ask again soon.
+        "actor": NodeSpec("actor", {**run, "world.service_timeout_s": "4.0"}),
     }
     if port is not None:
         nodes["gui"] = NodeSpec("gui", {"port": str(port)})
     return nodes
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def guard_limits() -> GuardConfig:
@@ -63,7 +84,9 @@ def running(nodes: Mapping[str, NodeSpec], log_dir: Path, domain_id: int) -> Ite
     rig, recorder = Rig(nodes, log_dir, domain_id), Recorder(domain_id)
     try:
         rig.start_all(START_TIMEOUT_S)
-        assert recorder.wait_for(lambda: recorder.record.acked > 5, START_TIMEOUT_S), "no step was acknowledged"
+        assert recorder.wait_for(lambda: recorder.record.acked > 5, START_TIMEOUT_S), (
+            "no step was acknowledged"
+        )
         yield rig, recorder
     finally:
         rig.close()
@@ -99,9 +122,7 @@ class Campaign:
         if not resumed:
             kill.problems.append(f"{victim} did not resume; its log ends:\n{self.rig.log(victim)[-2000:]}")
         if victim == "actor":
-            resets = [t for t, told in self.record.phases if t > killed_s + HOLD_AFTER_S and told.state == "reset"]
-            until_s = resets[0] if resets else time.monotonic()
-            kill.problems += checks.moves_without_actor(self.record, killed_s + HOLD_AFTER_S, until_s)
+            kill.problems += checks.moves_without_actor(self.record, killed_s, HOLD_AFTER_S)
         return kill
 
     def problems(self, journal: Path) -> list[str]:
@@ -115,13 +136,13 @@ class Campaign:
         ]
 
     def _learner_back(self) -> Callable[[], bool]:
-        """It speaks again, knows all that it knew, and has made up for the updates lost since its checkpoint."""
+        """It speaks again, knows what it knew, and has made up for the updates since its checkpoint."""
         heard = len(self.record.metrics)
         before = self.record.metrics[-1][1] if heard else {"updates": 0.0, "online_steps": 0.0}
 
         def is_back() -> bool:
             now = self.record.metrics[-1][1] if len(self.record.metrics) > heard + 1 else None
-            return now is not None and all(now[key] >= before[key] for key in before if key in ("updates",))
+            return now is not None and all(now[key] >= before[key] for key in ("updates", "online_steps"))
 
         return is_back
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +68,10 @@ def targets_while_disarmed(record: Record) -> list[str]:
     return found
 
 
-def moves_without_actor(record: Record, began_s: float, ended_s: float) -> list[str]:
-    """While nobody asks for anything the target must stand still (or be silent): `began_s` to `ended_s`."""
-    targets = [target for target in record.targets if began_s < target.time_s < ended_s]
+def moves_without_actor(record: Record, killed_s: float, hold_after_s: float) -> list[str]:
+    """From `hold_after_s` after the kill until the next actor disarms the guard, the target rests."""
+    ended_s = next((t for t, mode in record.modes if t > killed_s and mode != ARMED), math.inf)
+    targets = [target for target in record.targets if killed_s + hold_after_s < target.time_s < ended_s]
     if not targets:
         return []
     moved_m = max(limits.distance(targets[0].pose, target.pose)[0] for target in targets)
@@ -91,9 +94,13 @@ def lost_messages(record: Record, journal: Path) -> list[str]:
     found = []
     for session, last in record.acks.items():
         if missing := set(range(last + 1)) - kept.get(session, set()):
-            found.append(f"{session}: {len(missing)} of {last + 1} acknowledged messages are not in the journal")
+            found.append(
+                f"{session}: {len(missing)} of {last + 1} acknowledged messages are not in the journal"
+            )
     if record.metrics and record.metrics[-1][1]["online_steps"] > learned:
-        found.append(f"the learner knew {record.metrics[-1][1]['online_steps']} steps, the journal has {learned}")
+        found.append(
+            f"the learner knew {record.metrics[-1][1]['online_steps']} steps, the journal has {learned}"
+        )
     return found
 
 
@@ -111,8 +118,7 @@ def broken_progress(record: Record) -> list[str]:
 
 
 def _falls(name: str, values: Sequence[float]) -> list[str]:
-    pairs = zip(values, values[1:], strict=False)
-    return [f"{name} fell from {before} to {after}" for before, after in pairs if after < before]
+    return [f"{name} fell from {before} to {after}" for before, after in pairwise(values) if after < before]
 
 
 def _disarmed_between(record: Record, mode_times: list[float], began_s: float, ended_s: float) -> bool:

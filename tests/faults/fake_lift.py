@@ -1,4 +1,4 @@
-"""A stand-in for the lift task that starts at once: the TCP goes to its target, the cube sticks to a closed hand.
+"""A stand-in for the lift task that starts at once: the TCP goes to its target, the cube sticks to the hand.
 
 It answers the same topics through the simulated robot's node (`world: tests.faults.fake_lift:make`), has
 the task's object and success, and leaves the minutes of loading a physics engine out of a fault test.
@@ -12,13 +12,14 @@ import numpy as np
 
 from robot_rl import frames
 from robot_rl.protocols import Camera
-from robot_rl.types import ArmState, ArmTarget, CameraFrame, FloatArray, TaskState
+from robot_rl.types import ArmState, ArmTarget, CameraFrame, TaskState
 
 DOWN_WXYZ = np.array([0.0, 1.0, 0.0, 0.0])
 HOME_M = np.array([0.46, 0.0, 0.06])
 CUBE_Z_M = -0.09  # resting on the table, as seen from the base of the simulated Panda
 GRASP_RADIUS_M = 0.025
 LIFT_M = 0.04
+CUBE_WIDTH = 0.5  # of the gripper's stroke
 ARM_TIME_CONSTANT_S = 0.06
 GRIPPER_SPEED_1_S = 4.0
 
@@ -70,8 +71,10 @@ class FakeLift:
         reach = GRIPPER_SPEED_1_S * duration_s
         self._gripper += float(np.clip(self._gripper_target - self._gripper, -reach, reach))
         near = float(np.linalg.norm(self._pose[:3] - self._cube[:3])) < GRASP_RADIUS_M
-        self._held = self._gripper < 0.5 and (self._held or near)
+        closing = self._gripper_target < 0.5 and self._gripper <= CUBE_WIDTH
+        self._held = closing and (self._held or near)
         if self._held:
+            self._gripper = CUBE_WIDTH  # the fingers stop at the cube
             self._cube[:3] += step_m
         else:
             self._cube[2] = CUBE_Z_M

@@ -7,21 +7,12 @@ times each with the simulated arm.
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.faults.campaign import Campaign, learning_graph, running
-
-FAKE_WORLD = {"world": "tests.faults.fake_lift:make"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from tests.faults.campaign import FAKE_WORLD, Campaign, free_port, learning_graph, running
 
 
 @pytest.mark.slow
@@ -30,11 +21,12 @@ def test_the_graph_survives_kills_of_every_node(tmp_path: Path) -> None:
     run_dir, port, seed = tmp_path / "run", free_port(), 0
     victims = ["learner", "actor", "gui", "sim_robot"] * 2
     np.random.default_rng(seed).shuffle(victims)
-    nodes = learning_graph(run_dir, FAKE_WORLD, port, seed)
+    nodes = learning_graph(run_dir, FAKE_WORLD, port=port, seed=seed)
     with running(nodes, tmp_path / "logs", 1 + os.getpid() % 49) as (rig, recorder):
         campaign = Campaign(rig, recorder, seed, port)
         kills = [campaign.kill(victim, longest_wait_s=2.0) for victim in victims]
     assert [problem for kill in kills for problem in kill.problems] == []
     assert campaign.problems(run_dir / "learner" / "journal") == []
-    assert len(campaign.record.targets) > 500
+    assert len(campaign.record.targets) > 300
+    assert campaign.record.metrics[-1][1]["updates"] > 0
     assert len(campaign.record.acks) == 3  # one session of the actor per life

@@ -11,7 +11,8 @@ from robot_rl.env import EnvConfig, RobotEnv
 
 
 def main(namespace: str) -> None:
-    env = RobotEnv(RosWorld(RosWorldConfig(namespace=namespace)), EnvConfig(translation_m=0.01, max_steps=10**6))
+    world = RosWorld(RosWorldConfig(namespace=namespace))
+    env = RobotEnv(world, EnvConfig(translation_m=0.01, max_steps=10**6))
     env.reset(seed=1)
     while True:
         env.step(np.array([0.5, 0.0, 0.0, 0.0]))

@@ -1,4 +1,4 @@
-"""Real processes of a small robot graph over DDS, each test in a namespace of its own, and an ear on its topics."""
+"""Real processes of a small graph over DDS, each in a namespace of its own, and an ear on its topics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hardware.ros_link import RosLink
 from robot_rl.protocols import Camera
 from robot_rl.types import ArmState, ArmTarget, CameraFrame, FloatArray, TaskState
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 _counter = itertools.count()
 GUARD = {
     "workspace_low_m": [0.2, -0.4, 0.0],
@@ -33,6 +33,11 @@ GUARD = {
     "expire_periods": 5.0,
     "state_timeout_s": 0.6,
 }
+
+
+def shifted(pose: FloatArray, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> FloatArray:
+    """A pose (7,) moved in the base frame."""
+    return np.add(pose, [x, y, z, 0.0, 0.0, 0.0, 0.0])
 
 
 class NumberedCamera:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,10 +67,9 @@ class Cell:
         return output
 
     def run(self, ticks: int) -> ArmTarget:
-        for _ in range(ticks):
-            output = self.tick()
-        assert output is not None
-        return output
+        outputs = [self.tick() for _ in range(ticks)]
+        assert outputs[-1] is not None
+        return outputs[-1]
 
     def rejections(self) -> dict[str, int]:
         return dict(self.guard.status().rejections)
@@ -188,7 +189,7 @@ def test_stale_command_becomes_a_latched_hold_whose_velocity_ramps_to_zero() -> 
             cell.pose = moved((0.0025, 0, 0), base=cell.pose)
             cell.pose[0] = min(cell.pose[0], cell.outputs[-1].pose_base_tcp[0])
     died_s = cell.now_s
-    held = None
+    held, first_hold = None, 0
     for _ in range(100):
         output = cell.tick()
         assert output is not None
@@ -226,18 +227,19 @@ def test_step_is_limited_about_the_measured_pose() -> None:
 
 def test_velocity_is_limited_in_translation_and_rotation() -> None:
     cell = Cell(replace(CONFIG, first_command_m=1.0, first_command_rad=3.0, step_m=1.0, step_rad=3.0)).arm()
-    goal = np.concatenate([START[:3] + [0.2, 0, 0], frames.rotvec_to_quat(np.array([0, 0, 2.0]))])
+    goal = np.concatenate([moved((0.2, 0, 0))[:3], frames.rotvec_to_quat(np.array([0, 0, 2.0]))])
     cell.ask(goal)
     cell.run(5)
     poses = [START, *(output.pose_base_tcp for output in cell.outputs)]
-    for before, after in zip(poses, poses[1:], strict=False):
+    for before, after in pairwise(poses):
         speed = np.array(limits.distance(before, after)) / TICK_S
         assert speed[0] == pytest.approx(0.25)
         assert speed[1] == pytest.approx(0.8)
 
 
 def test_a_late_tick_does_not_earn_a_long_step() -> None:
-    cell = Cell(replace(CONFIG, first_command_m=1.0, step_m=1.0, expire_periods=10.0, state_timeout_s=1.0)).arm()
+    slow = replace(CONFIG, first_command_m=1.0, step_m=1.0, expire_periods=10.0, state_timeout_s=1.0)
+    cell = Cell(slow).arm()
     cell.ask(moved((0.2, 0, 0)))
     cell.now_s += 0.5
     output = cell.tick()
@@ -420,6 +422,6 @@ def test_whatever_is_asked_every_target_is_within_the_limits(
         ({"step_rad": -0.1}, "step_rad"),
     ],
 )
-def test_configuration_is_checked(change: dict[str, object], message: str) -> None:
+def test_configuration_is_checked(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        replace(CONFIG, **change)  # type: ignore[arg-type]
+        replace(CONFIG, **change)

@@ -21,7 +21,7 @@ def pose(x: float, y: float, z: float, rotvec: FloatArray | None = None) -> Floa
 
 
 poses = st.builds(
-    lambda p, r: pose(*p, np.array(r)),
+    lambda p, r: pose(p[0], p[1], p[2], np.array(r)),
     st.tuples(coordinates, coordinates, coordinates),
     st.tuples(coordinates, coordinates, coordinates),
 )

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import String
 
 from hardware import ros_messages
 from hardware.nodes.guard import GuardNodeConfig, guard_config
 from hardware.nodes.lifecycle import ROBOT_DIR, read_config
 from hardware.typed_yaml import parse
 from robot_rl.errors import ConfigError
-from tests.hardware.guard_rig import GUARD, Rig
+from tests.hardware.guard_rig import GUARD, Rig, shifted
 
 TICK_S, SPEED_M_S = 0.02, 0.25
 
@@ -49,7 +51,7 @@ def test_nothing_is_published_and_nothing_moves_until_armed(rig: Rig) -> None:
     start = rig.poses[-1].copy()
     refused = rig.rejected("not armed")
     for _ in range(15):
-        rig.ask(start + [0.02, 0, 0, 0, 0, 0, 0])
+        rig.ask(shifted(start, 0.02))
         time.sleep(0.05)
     rig.wait(lambda: rig.rejected("not armed") > refused, "the rejections")
     assert rig.targets == []
@@ -58,7 +60,7 @@ def test_nothing_is_published_and_nothing_moves_until_armed(rig: Rig) -> None:
 
 def test_an_armed_guard_passes_a_good_command_on_and_then_holds(armed: Rig) -> None:
     start = armed.poses[-1].copy()
-    goal = start + [0.02, 0, 0, 0, 0, 0, 0]
+    goal = shifted(start, 0.02)
     for _ in range(10):
         armed.ask(goal)
         time.sleep(0.05)
@@ -93,7 +95,7 @@ def test_bad_commands_are_counted_and_do_not_move_the_arm(
 
 def test_commands_in_another_frame_are_refused(armed: Rig) -> None:
     start, before = armed.poses[-1].copy(), armed.rejected("frame")
-    message = ros_messages.pose_message(start + [0.01, 0, 0, 0, 0, 0, 0], armed.link.now_s(), "camera")
+    message = ros_messages.pose_message(shifted(start, 0.01), armed.link.now_s(), "camera")
     armed.requests.publish(message)
     armed.wait(lambda: armed.rejected("frame") == before + 1, "the rejection")
     np.testing.assert_array_equal(armed.poses[-1], start)
@@ -101,18 +103,35 @@ def test_commands_in_another_frame_are_refused(armed: Rig) -> None:
 
 def test_a_second_publisher_disarms_and_blocks_arming_until_it_is_gone(armed: Rig) -> None:
     intruder = armed.link.node.create_publisher(PoseStamped, "target_pose", 1)
-    armed.wait(lambda: armed.status["armed"] == "false", "the guard to disarm")
-    assert "second publisher on target_pose" in armed.status["reason"]
-    assert "ear" in armed.status["reason"]
-    response = armed.call("guard/arm")
-    assert not response.success
-    assert "second publisher" in response.message
-    start = armed.poses[-1].copy()
-    intruder.publish(ros_messages.pose_message(start + [0.1, 0, 0, 0, 0, 0, 0], armed.link.now_s(), "base"))
-    time.sleep(0.3)
-    np.testing.assert_array_equal(armed.poses[-1], start)  # the robot does not listen to two either
-    armed.link.node.destroy_publisher(intruder)
+    try:
+        armed.wait(lambda: armed.status["armed"] == "false", "the guard to disarm")
+        assert "second publisher on target_pose" in armed.status["reason"]
+        response = armed.call("guard/arm")
+        assert not response.success
+        assert "second publisher" in response.message
+        start = armed.poses[-1].copy()
+        target = ros_messages.pose_message(shifted(start, 0.1), armed.link.now_s(), "base")
+        intruder.publish(target)
+        time.sleep(0.3)
+        np.testing.assert_array_equal(armed.poses[-1], start)  # the robot does not listen to two either
+    finally:
+        armed.link.node.destroy_publisher(intruder)
     armed.arm()
+
+
+def test_a_fault_of_the_arm_needs_the_arm_and_then_the_guard_to_recover(armed: Rig) -> None:
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    driver = armed.link.node.create_publisher(String, "arm/fault", latched)
+    driver.publish(String(data="reflex"))
+    armed.wait(lambda: armed.status["mode"] == "fault", "the fault")
+    assert armed.status["reason"] == "arm: reflex"
+    refused = armed.call("guard/recover")
+    assert not refused.success and "reflex" in refused.message
+    driver.publish(String(data=""))
+    armed.wait(lambda: armed.call("guard/recover").success, "the guard to recover")
+    assert armed.status["armed"] == "false"  # and it stays so until somebody arms it
+    armed.arm()
+    armed.link.node.destroy_publisher(driver)
 
 
 def test_a_killed_commander_leaves_the_arm_holding(rig: Rig) -> None:
@@ -187,4 +206,5 @@ def test_every_robot_file_gives_a_valid_guard() -> None:
 
 def test_help_needs_no_ros() -> None:
     command = [sys.executable, "-m", "hardware.nodes.guard", "--help"]
-    assert "withdraws" in subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "withdraws" in ended.stdout

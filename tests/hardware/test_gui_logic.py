@@ -34,7 +34,7 @@ TCP_DOWN = np.array([0.5, 0.1, 0.2, 0.0, math.sqrt(0.5), math.sqrt(0.5), 0.0])
 
 def moved(x: float, y: float, z: float) -> FloatArray:
     """The TCP's pose, shifted along the base's axes."""
-    return np.array([*TCP_DOWN[:3] + [x, y, z], *TCP_DOWN[3:]])
+    return TCP_DOWN + np.array([x, y, z, 0.0, 0.0, 0.0, 0.0], np.float64)
 
 
 def teleop(config: TeleopConfig = FULL, pages: tuple[str, ...] = ("a",)) -> Teleop:

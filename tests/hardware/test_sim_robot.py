@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
+from numpy.typing import NDArray
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.qos import qos_profile_sensor_data
@@ -20,7 +21,8 @@ from hardware import ros_messages
 from hardware.nodes.sim_robot import SimRobotConfig, make_world
 from hardware.pacing import Pacer
 from robot_rl.errors import ConfigError
-from tests.hardware.guard_rig import PATIENCE_S, Rig
+from robot_rl.types import TaskState
+from tests.hardware.guard_rig import PATIENCE_S, Rig, shifted
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +79,8 @@ def test_each_camera_shows_its_own_pictures_on_both_topics(rig: Rig) -> None:
         counts = [int(image[0, 40, 0]) for image in images if image is not None]
         assert counts == sorted(set(counts))
         jpeg = hear(rig, CompressedImage, f"{camera}/color/image_raw/compressed")[0]
-        decoded = ros_messages.read_compressed(jpeg)
-        assert decoded is not None and abs(int(decoded[24, 48, 1]) - number) <= 6
+        picture = ros_messages.read_compressed(jpeg)
+        assert picture is not None and abs(int(picture[24, 48, 1]) - number) <= 6
 
 
 def test_camera_info_comes_with_the_images(rig: Rig) -> None:
@@ -120,7 +122,7 @@ def test_targets_are_obeyed_only_when_fresh_sound_and_from_one_publisher(rig: Ri
     start = rig.poses[-1].copy()
 
     def send(publisher: Any, offset: float, stamp_s: float | None = None, scale: float = 1.0) -> None:
-        pose = start + [offset, 0, 0, 0, 0, 0, 0]
+        pose = shifted(start, offset)
         pose[3:] *= scale
         for _ in range(5):
             publisher.publish(
@@ -150,18 +152,17 @@ def test_targets_are_obeyed_only_when_fresh_sound_and_from_one_publisher(rig: Ri
 
 
 def test_diagnostics_report_time_keeping_and_a_missing_guard(rig: Rig) -> None:
-    heard: list[DiagnosticArray] = []
+    heard: list[DiagnosticStatus] = []
 
     def keep(message: DiagnosticArray) -> None:
-        if message.status[0].name == "sim_robot":
-            heard.append(message)
+        heard.extend(status for status in message.status if status.name == "sim_robot")
 
     rig.link.node.create_subscription(DiagnosticArray, "/diagnostics", keep, 10)
-    rig.wait(lambda: len(heard) > 0 and heard[-1].status[0].level != b"\x00", "diagnostics")
-    values = ros_messages.read_diagnostics(heard[-1])
+    rig.wait(lambda: len(heard) > 0 and heard[-1].level != DiagnosticStatus.OK, "diagnostics")
+    values = {pair.key: pair.value for pair in heard[-1].values}
     assert 0.3 < float(values["real_time_factor"]) < 1.5
     assert values["target_publishers"] == "0"
-    assert "must be 1" in heard[-1].status[0].message
+    assert "must be 1" in heard[-1].message
 
 
 class Clock:
@@ -226,8 +227,6 @@ def test_reading_a_gripper(names: list[str], positions: list[float], value: floa
 
 
 def test_task_state_survives_the_wire_and_damage_is_noticed() -> None:
-    from robot_rl.types import TaskState
-
     pose = np.array([0.1, -0.2, 0.3, 0.6, 0.0, 0.8, 0.0])
     task = TaskState(7.25, {"cube": pose, "door.handle": -pose}, {"angle": 0.5}, True)
     message = ros_messages.task_message(task, 7.25)
@@ -236,8 +235,9 @@ def test_task_state_survives_the_wire_and_damage_is_noticed() -> None:
     assert dict(back.scalars) == {"angle": 0.5}
     np.testing.assert_array_equal(back.poses["door.handle"], -pose)
     for index in range(len(message.name)):
-        broken = JointState(name=list(message.name), position=list(message.position))
-        broken.position[index] = float("nan")
+        values = list(message.position)
+        values[index] = float("nan")
+        broken = JointState(name=list(message.name), position=values)
         assert ros_messages.read_task(broken) is None
     for field in ("cube.y", "success"):
         keep = [i for i, name in enumerate(message.name) if name != field]
@@ -247,18 +247,25 @@ def test_task_state_survives_the_wire_and_damage_is_noticed() -> None:
         assert ros_messages.read_task(partial) is None
 
 
+def decoded(message: Image) -> NDArray[np.uint8]:
+    image = ros_messages.read_image(message)
+    assert image is not None
+    return image
+
+
 def test_images_of_other_encodings_and_with_padded_rows() -> None:
     rgb = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     padded = np.concatenate([rgb[:, :, ::-1].reshape(2, 9), np.full((2, 3), 99, np.uint8)], axis=1)
     message = Image(height=2, width=3, encoding="bgr8", step=12, data=padded.tobytes())
-    np.testing.assert_array_equal(ros_messages.read_image(message), rgb)
+    np.testing.assert_array_equal(decoded(message), rgb)
     alpha = np.concatenate([rgb, np.full((2, 3, 1), 255, np.uint8)], axis=2)
     message = Image(height=2, width=3, encoding="rgba8", step=12, data=alpha.tobytes())
-    np.testing.assert_array_equal(ros_messages.read_image(message), rgb)
+    np.testing.assert_array_equal(decoded(message), rgb)
     mono = Image(height=2, width=3, encoding="mono8", step=3, data=bytes(range(6)))
-    np.testing.assert_array_equal(ros_messages.read_image(mono)[:, :, 2], np.arange(6).reshape(2, 3))
+    np.testing.assert_array_equal(decoded(mono)[:, :, 2], np.arange(6).reshape(2, 3))
     for change in ({"encoding": "yuv422"}, {"height": 3}, {"step": 2}, {"width": 0}):
-        broken = Image(**{"height": 2, "width": 3, "encoding": "mono8", "step": 3, "data": bytes(6), **change})
+        sound: dict[str, Any] = {"height": 2, "width": 3, "encoding": "mono8", "step": 3, "data": bytes(6)}
+        broken = Image(**{**sound, **change})
         assert ros_messages.read_image(broken) is None
     assert ros_messages.read_compressed(CompressedImage(data=b"not a jpeg")) is None
     assert ros_messages.read_compressed(CompressedImage()) is None

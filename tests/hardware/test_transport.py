@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import rclpy
 import torch
-from rclpy.context import Context
-from rclpy.experimental.events_executor import EventsExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from std_msgs.msg import UInt8MultiArray
@@ -31,64 +26,11 @@ from robot_rl.delivery import DeliveryConfig, Inbox, OutboxFullError
 from robot_rl.errors import DataError, StaleError, WireError
 from robot_rl.types import EpisodeStart, Observation, Transition
 from robot_rl.wire import Event
+from tests.hardware.ros_rig import Ros, ros, wait_for
+
+__all__ = ["ros"]
 
 CONFIG = TransportConfig(DeliveryConfig(stall_s=0.2), patience_s=2.0)
-PATIENCE_S = 20.0
-
-
-class Ros:
-    """Nodes of one test, all spun by one thread."""
-
-    def __init__(self) -> None:
-        self.context = Context()
-        rclpy.init(context=self.context, domain_id=50 + os.getpid() % 50)
-        self.executor = EventsExecutor(context=self.context)
-        self.nodes: list[Node] = []
-        self.errors: list[Exception] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._spin)
-        self._thread.start()
-
-    def node(self, name: str) -> Node:
-        node = Node(name, context=self.context)
-        self.nodes.append(node)
-        self.executor.add_node(node)
-        return node
-
-    def kill(self, node: Node) -> None:
-        self.nodes.remove(node)
-        self.executor.remove_node(node)
-        node.destroy_node()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        for node in list(self.nodes):
-            self.kill(node)
-        self.executor.shutdown()
-        rclpy.shutdown(context=self.context)
-
-    def _spin(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.executor.spin_once(timeout_sec=0.05)
-            except DataError as error:
-                self.errors.append(error)
-
-
-@pytest.fixture
-def ros(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ros]:
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    ros = Ros()
-    yield ros
-    ros.close()
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"never happened: {what}"
-        time.sleep(0.01)
 
 
 def steps(episode: str, count: int, pixels: int = 0) -> list[Event]:
@@ -104,9 +46,7 @@ def steps(episode: str, count: int, pixels: int = 0) -> list[Event]:
     return [
         EpisodeStart(episode, "learn", seen(0), 0.0),
         *(
-            Transition(
-                episode, i, seen(i), action, action, False, 0.0, seen(i + 1), False, False, i / 10, 0
-            )  # fmt: skip
+            Transition(episode, i, seen(i), action, action, False, 0.0, seen(i + 1), False, False, i / 10, 0)
             for i in range(count)
         ),
     ]

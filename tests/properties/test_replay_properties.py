@@ -132,6 +132,18 @@ def test_a_step_that_contradicts_the_one_before_opens_its_own_run():
     assert pairs(buffer.sample(100)) == {(1, 0), (1, 50)}
 
 
+def test_episodes_that_look_alike_do_not_run_into_each_other():
+    """A slot that another episode has taken over is not continued, though it shows the same image."""
+    buffer = ReplayBuffer(SPEC, 3, 4, seed=0)
+    still = observation(0, 0)
+    for episode in (1, 2):
+        buffer.start(EpisodeStart(f"episode-{episode}", "learn", still, 0.0))
+    for episode, step in ((1, 0), (2, 0), (2, 1), (2, 2), (1, 1), (2, 3)):
+        buffer.add(replace(transition(episode, step), observation=still, next_observation=still))
+    assert len(buffer) == 2
+    assert set(buffer.sample(50).reward) == {1001.0, 2003.0}
+
+
 def test_frames_are_stored_once():
     buffer = ReplayBuffer(SPEC, 3, 1000, seed=0)
     for episode in range(1, 10):

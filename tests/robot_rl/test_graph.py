@@ -178,6 +178,14 @@ def test_shipped_graphs_resolve_with_one_guard_that_outlives_and_stops_last(
         assert "sim_robot" in found and "arm" not in found
 
 
+@pytest.mark.parametrize("name", ["fr3", "ur5e"])
+def test_nothing_arms_a_real_arm_by_itself(name: str) -> None:
+    real = resolve(read_graph(graph_path(name)), {"learn": "true"}, {})
+    command = next(process.command for process in real.processes if process.node.name == "actor")
+    assert "world.arm_guard:=false" in command and 'world.reset:="person"' in command
+    assert "runner.paused:=true" in command
+
+
 @pytest.mark.parametrize("name", ["demo", "sim_lift"])
 def test_simulated_graphs_stay_on_this_machine(name: str) -> None:
     for process in resolve(read_graph(graph_path(name)), {}, {}).processes:

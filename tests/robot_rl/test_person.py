@@ -82,7 +82,7 @@ def test_pauses_before_pressing_the_gripper():
     person.demonstrating = True
     actions = [person.react(snapshot(t / 10)).action for t in range(6)]
     assert [a[-1] for a in actions] == [0, 0, 0, -1, -1, -1]
-    assert all(a[0] == 0 for a in actions[:3]) and actions[4][0] == pytest.approx(0.4)
+    assert all(a[0] == 0 for a in actions[:3]) and actions[4][0] == pytest.approx(0.35)
 
 
 def test_same_seed_same_person():

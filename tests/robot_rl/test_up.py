@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-WAIT_S = 30.0
+WAIT_S = 90.0
 
 # A node: logs `<name> start`, then lives until interrupted and logs `<name> end`; beats 20 times a second.
 NODE = """
@@ -145,7 +145,8 @@ def test_starts_when_ready_and_stops_in_reverse_order(up: Up, tmp_path: Path) ->
 
 
 def test_graph_ends_with_its_required_node(up: Up, tmp_path: Path) -> None:
-    assert finish(up([node("a", tmp_path), {"name": "job", "command": ["true"], "required": True}])) == 0
+    job = {"name": "job", "command": ["true"], "required": True, "depends_on": ["a"]}
+    assert finish(up([node("a", tmp_path), job])) == 0
     assert not alive(up.pid("a"))
 
 

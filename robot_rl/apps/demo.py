@@ -1,0 +1,114 @@
+"""The whole of it in one command: a simulated arm behind ROS 2 learns to lift a cube while a person helps.
+
+  robot-rl demo                 watch at http://127.0.0.1:8080
+  robot-rl demo --headless      no browser page
+  robot-rl demo task=door seed=3
+
+Starts the same nodes that a real arm uses (guard, actor, learner, page), the simulated arm in real time and
+a scripted person, gathers demonstrations, learns with interventions, evaluates without, and leaves
+summary.json, report.html and a video in the run's directory. Ctrl-C saves; the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from robot_rl.apps import up
+from robot_rl.errors import RobotRlError
+
+GRAPH = "demo"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "words", nargs="*", metavar="key=value", help="arguments of the graph: task, seed, port ..."
+    )
+    parser.add_argument("--headless", action="store_true", help="without the browser page")
+    parser.add_argument("--run-dir", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--fresh", action="store_true", help="set an unfinished run aside and begin anew")
+    parser.add_argument("--quiet", action="store_true", help="the nodes' output only into the log files")
+
+
+def run(args: argparse.Namespace) -> int:
+    console = Console(highlight=False)
+    graph = up.load(
+        [*args.words, f"graph={GRAPH}", f"headless={str(args.headless).lower()}", f"run_dir={args.run_dir}"]
+    )
+    _make_room(args.run_dir, args.fresh, console)
+    if not args.headless:
+        port = graph.args["port"]
+        console.print(f"watch and take part: [bold]http://127.0.0.1:{port}[/bold]")
+    code = up.supervise(graph, args.run_dir, console, args.quiet)
+    if not _is_finished(args.run_dir):
+        console.print(
+            f"saved in {args.run_dir}; the same command goes on from there (logs: {args.run_dir}/logs)"
+        )
+        return code or 130
+    _show(report(args.run_dir, console), args.run_dir, console)
+    return code
+
+
+def report(run_dir: Path, console: Console) -> dict[str, Any]:
+    """Film the final policy and write summary and page; a machine that cannot render gets no film."""
+    from robot_rl.apps.evaluate import film, find_checkpoint, load_policy, read_experiment
+    from robot_rl.apps.report import write_report
+
+    experiment = read_experiment(run_dir)
+    _, checkpoint = find_checkpoint(run_dir)
+    updates = json.loads((checkpoint / "learner.json").read_text())["updates"]
+    try:
+        policy = load_policy(experiment, checkpoint)
+        with console.status("filming the final policy"):
+            film(experiment, policy, run_dir / "videos" / "evaluation.mp4", 5, experiment.seed)
+    except RobotRlError as error:
+        console.print(f"no film: {error}")
+    title = f"robot-rl demo: {experiment.task.name}"
+    return write_report(run_dir, experiment.task.env.rate_hz, updates, title)
+
+
+def _is_finished(run_dir: Path) -> bool:
+    """Whether the actor has done all its evaluation episodes."""
+    from robot_rl.apps.evaluate import read_experiment
+    from robot_rl.records import read_records
+
+    path = run_dir / "episodes.jsonl"
+    if not path.exists():
+        return False
+    done = sum(one.phase == "evaluate" and not one.discarded for one in read_records(path))
+    return done >= read_experiment(run_dir).schedule.evaluate_episodes
+
+
+def _make_room(run_dir: Path, fresh: bool, console: Console) -> None:
+    """A finished run (or, with `fresh`, any) is kept under another name; an unfinished one is continued."""
+    if not run_dir.exists():
+        return
+    if fresh or _is_finished(run_dir):
+        kept = run_dir.with_name(f"{run_dir.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        os.rename(run_dir, kept)
+        console.print(f"the earlier run is kept in {kept}")
+    else:
+        console.print(f"continuing the run in {run_dir} (--fresh begins anew)")
+
+
+def _show(summary: dict[str, Any], run_dir: Path, console: Console) -> None:
+    table = Table(title="What the arm learned", title_justify="left", show_header=False)
+    low, high = summary["success_interval_95"]
+    rows = {
+        "success": f"{summary['success_rate']:.0%} of {summary['episodes']} (95 %: {low:.0%} to {high:.0%})",
+        "episode length": f"{summary['mean_success_steps']:.0f} steps; the person's {summary['mean_demonstration_steps']:.0f}",
+        "learning": f"{summary['learn_minutes']:.1f} min, {summary['env_steps']} steps, {summary['learner_updates']} updates",
+        "data duty cycle": f"{summary['duty_cycle']:.0%} (resets apart: {summary['reset_minutes']:.1f} min)",
+        "interventions": f"{summary['intervention_rate_overall']:.0%} of the steps",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+    console.print(f"report: {run_dir / 'report.html'}", soft_wrap=True)
