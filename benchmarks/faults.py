@@ -40,9 +40,7 @@ VICTIMS = ("learner", "actor", "gui", "sim_robot")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--kills", type=int, help="kills of each node (default: 20, quick: 4)")
     parser.add_argument("--domain", type=int, default=77, help="ROS_DOMAIN_ID to run in")
@@ -81,9 +79,7 @@ def figures(kills: Sequence[Kill], record: Record, problems: dict[str, list[str]
         result.append(Figure(f"{victim}.resumed", resumed / len(mine), "share", 1.0, len(mine), interval))
         times_s = [kill.resume_s for kill in mine]
         span = (min(times_s), max(times_s))
-        result.append(
-            Figure(f"{victim}.back_after", float(np.median(times_s)), "s, median", None, len(mine), span)
-        )
+        result.append(Figure(f"{victim}.back_after", float(np.median(times_s)), "s, median", None, len(mine), span))
     unsafe = len(problems["commands"]) + len(problems["disarmed"])
     lost = len(problems["messages"])
     targets, acked = len(record.targets), record.acked

@@ -63,9 +63,7 @@ class Job:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--seeds", type=int, help="number of seeds (default: 5, quick: 1)")
     parser.add_argument("--tasks", nargs="+", choices=[plan.task for plan in PLANS], help="default: all")
@@ -106,9 +104,7 @@ def run_job(job: Job, directory: Path) -> dict[str, Any]:
         described = {"plan": vars(job.plan), "mode": job.mode, "seed": job.seed, "episodes": job.episodes}
         command = [sys.executable, __file__, "--worker", json.dumps(described)]
         with (directory / f"{job.name}.log").open("w") as log:
-            done = subprocess.run(
-                command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, check=False
-            )
+            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{job.name} failed; see {directory / job.name}.log")
         result = json.loads(done.stdout.splitlines()[-1]) | {"wall_s": time.monotonic() - began_s}
@@ -214,9 +210,7 @@ def summarize(results: list[dict[str, Any]]) -> list[Figure]:
             suffix = "" if mode == "hil" else f".{mode}"
             bar = BARS[name] if mode == "hil" else None
             interval = wilson_interval(successes, episodes)
-            figures.append(
-                Figure(f"{name}.success{suffix}", successes / episodes, "share", bar, episodes, interval)
-            )
+            figures.append(Figure(f"{name}.success{suffix}", successes / episodes, "share", bar, episodes, interval))
             if mode != "bc":
                 figures.append(_steps_figure(f"{name}.steps_to_95{suffix}", runs))
     hil = [run for run in results if run["mode"] == "hil"]
@@ -271,10 +265,9 @@ def duty_cycle(seed: int, directory: Path) -> Figure:
     from robot_rl.records import read_records
 
     run_dir = directory / f"duty_cycle_{seed}_{int(time.time())}"
-    command = [
-        sys.executable, "-m", "robot_rl.apps.cli", "up", "graph=demo", "headless=true", "--quiet",
-        f"seed={seed}", f"run_dir={run_dir}", f"overrides=schedule.demos=3,schedule.learn_minutes={DUTY_MINUTES},schedule.evaluate_episodes=1",
-    ]  # fmt: skip
+    overrides = f"schedule.demos=3 schedule.learn_minutes={DUTY_MINUTES} schedule.evaluate_episodes=1"
+    arguments = ["headless=true", f"seed={seed}", f"run_dir={run_dir}", f"overrides={overrides}"]
+    command = [sys.executable, "-m", "robot_rl.apps.cli", "up", "graph=demo", "--quiet", *arguments]
     environment = os.environ | {"ROS_DOMAIN_ID": str(100 + os.getpid() % 100)}
     subprocess.run(command, env=environment, check=True, stdout=sys.stderr, timeout=1200)
     records = read_records(run_dir / "episodes.jsonl")

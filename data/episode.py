@@ -130,9 +130,7 @@ class Episode:
                 policy_version=int(arrays["policy_version"][step]),
             )
         interventions = int(np.count_nonzero(arrays["is_intervention"]))
-        yield EpisodeEnd(
-            info.episode_id, info.success, info.steps, info.duration_s, interventions, info.discarded
-        )
+        yield EpisodeEnd(info.episode_id, info.success, info.steps, info.duration_s, interventions, info.discarded)
 
 
 def array_layout(
@@ -176,9 +174,7 @@ def assemble(
         discarded=False if recovered else last.discarded,
         recovered=recovered,
         steps=len(steps),
-        duration_s=(steps[-1].stamp_s if steps else start.stamp_s) - start.stamp_s
-        if recovered
-        else last.duration_s,
+        duration_s=(steps[-1].stamp_s if steps else start.stamp_s) - start.stamp_s if recovered else last.duration_s,
         started_s=start.stamp_s,
         intervention_spans=spans(arrays["is_intervention"]),
         policy_versions=tuple(int(version) for version in np.unique(arrays["policy_version"])),

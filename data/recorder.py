@@ -108,9 +108,7 @@ class EpisodeRecorder:
             if not self._sealed.wait_for(lambda: self._waiting == 0, timeout_s):
                 raise DataError(f"{self.store.path}: {self._waiting} episodes not sealed in {timeout_s} s")
         if self.failures:
-            raise DataError(
-                f"{self.store.path}: could not seal; the journals are kept: {'; '.join(self.failures)}"
-            )
+            raise DataError(f"{self.store.path}: could not seal; the journals are kept: {'; '.join(self.failures)}")
 
     def close(self) -> None:
         """Seal what has ended and let go of the store. Open episodes stay in their journals."""

@@ -83,9 +83,7 @@ class ReplayBuffer:
         which transitions of the stream this buffer stores. Memory is committed as it fills.
         """
         if capacity < 2 or action_dim < 1:
-            raise ConfigError(
-                f"replay needs capacity >= 2 and action_dim >= 1, got {capacity} and {action_dim}"
-            )
+            raise ConfigError(f"replay needs capacity >= 2 and action_dim >= 1, got {capacity} and {action_dim}")
         self.observation_spec = observation_spec
         self.action_dim = action_dim
         self.capacity = capacity
@@ -95,8 +93,7 @@ class ReplayBuffer:
         self._rng = np.random.default_rng(seed)
         try:
             self._observations: Observation = {
-                key: np.empty((capacity, *spec.shape), spec.dtype)
-                for key, spec in observation_spec.arrays.items()
+                key: np.empty((capacity, *spec.shape), spec.dtype) for key, spec in observation_spec.arrays.items()
             }
         except MemoryError as error:
             raise ConfigError(f"no memory for {capacity} observations; lower the replay capacity") from error
@@ -142,9 +139,7 @@ class ReplayBuffer:
         """
         stream = self._streams.get(transition.episode_id)
         if stream is None:
-            raise DataError(
-                f"step {transition.step} of episode {transition.episode_id}, which was not started"
-            )
+            raise DataError(f"step {transition.step} of episode {transition.episode_id}, which was not started")
         self._check(transition)
         toggled = self._follow_gripper(stream, transition.executed_action)
         if not self._keep(stream.phase, transition):
@@ -215,8 +210,7 @@ class ReplayBuffer:
             and slot != self._head  # the next write would take the slot of this very observation
             and self._owner[slot] == stream.serial
             and all(
-                np.array_equal(self._observations[key][slot], transition.observation[key])
-                for key in self._observations
+                np.array_equal(self._observations[key][slot], transition.observation[key]) for key in self._observations
             )
         )
 

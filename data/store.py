@@ -281,9 +281,7 @@ def _attributes(observation_spec: ObservationSpec, action_spec: ActionSpec) -> d
 
 def _specs(attributes: Mapping[str, Any]) -> tuple[ObservationSpec, ActionSpec]:
     arrays = {
-        key: ArraySpec(
-            tuple(one["shape"]), one["dtype"], float(one["low"]), float(one["high"]), tuple(one["names"])
-        )
+        key: ArraySpec(tuple(one["shape"]), one["dtype"], float(one["low"]), float(one["high"]), tuple(one["names"]))
         for key, one in attributes["observation"].items()
     }
     action = attributes["action"]

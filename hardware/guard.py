@@ -96,9 +96,7 @@ class Guard:
         return self._gripper
 
     def status(self) -> GuardStatus:
-        return GuardStatus(
-            self._mode, self.mux.source, self._reason, dict(self._rejections), dict(self._clips)
-        )
+        return GuardStatus(self._mode, self.mux.source, self._reason, dict(self._rejections), dict(self._clips))
 
     def arm(self, now_s: float) -> None:
         """Start to publish: hold the measured pose. Raises `HardwareError` with the reason when refused."""

@@ -53,9 +53,7 @@ def interpolate(start: FloatArray, end: FloatArray, fraction: float) -> FloatArr
     return unit_pose(np.concatenate([position, quat]))
 
 
-def clip_step(
-    pose: FloatArray, reference: FloatArray, translation_m: float, rotation_rad: float
-) -> FloatArray:
+def clip_step(pose: FloatArray, reference: FloatArray, translation_m: float, rotation_rad: float) -> FloatArray:
     """The pose nearest to `pose` within `translation_m` and `rotation_rad` of `reference`.
 
     Direction of travel and axis of rotation are kept; only their lengths are cut.
@@ -65,9 +63,7 @@ def clip_step(
         return unit_pose(pose)
     along = translation_m / moved_m if moved_m > translation_m else 1.0
     around = rotation_rad / turned_rad if turned_rad > rotation_rad else 1.0
-    return np.concatenate(
-        [interpolate(reference, pose, along)[:3], interpolate(reference, pose, around)[3:]]
-    )
+    return np.concatenate([interpolate(reference, pose, along)[:3], interpolate(reference, pose, around)[3:]])
 
 
 def limit_velocity(
@@ -82,9 +78,7 @@ def ramp_to(pose: FloatArray, previous: FloatArray, dt_s: float, time_constant_s
     return interpolate(previous, pose, 1.0 - float(np.exp(-dt_s / time_constant_s)))
 
 
-def keep_inside(
-    pose: FloatArray, reference: FloatArray, low_m: FloatArray, high_m: FloatArray
-) -> FloatArray:
+def keep_inside(pose: FloatArray, reference: FloatArray, low_m: FloatArray, high_m: FloatArray) -> FloatArray:
     """`pose` with its position inside the box [low_m, high_m], (3,) each; 0 is a bound like any other.
 
     Where `reference` (the last target) is itself outside, that axis may stay where it is or move

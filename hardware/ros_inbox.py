@@ -121,12 +121,8 @@ class RosInbox:
         if self._source not in ("", target.source):
             self.withdraw(self._source)
         self._source = target.source
-        self._grippers[target.source].publish(
-            ros_messages.gripper_message(target.gripper_position, target.stamp_s)
-        )
-        self._poses[target.source].publish(
-            ros_messages.pose_message(target.pose_base_tcp, target.stamp_s, self._frame)
-        )
+        self._grippers[target.source].publish(ros_messages.gripper_message(target.gripper_position, target.stamp_s))
+        self._poses[target.source].publish(ros_messages.pose_message(target.pose_base_tcp, target.stamp_s, self._frame))
 
     def withdraw(self, source: str) -> None:
         """Tell the guard that `source` lets go: a request with the zero stamp."""

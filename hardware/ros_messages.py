@@ -177,9 +177,7 @@ def fit(color: NDArray[np.uint8], hw: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(resized, np.uint8)
 
 
-def compressed_message(
-    color: NDArray[np.uint8], stamp_s: float, frame: str, quality: int
-) -> CompressedImage:
+def compressed_message(color: NDArray[np.uint8], stamp_s: float, frame: str, quality: int) -> CompressedImage:
     """(H, W, 3) RGB as JPEG of `quality` 0 ... 100."""
     _, data = cv2.imencode(".jpg", color[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     message = CompressedImage(header=header(stamp_s, frame), format="rgb8; jpeg compressed bgr8")

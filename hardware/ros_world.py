@@ -86,13 +86,9 @@ class RosWorld:
         self._link = RosLink(config.node_name, config.namespace)
         self._inbox = RosInbox(config, self._link)
         self.arm = RosArm(self._inbox)
-        self.cameras: Mapping[str, RosCamera] = {
-            name: RosCamera(self._inbox, name) for name in config.cameras
-        }
+        self.cameras: Mapping[str, RosCamera] = {name: RosCamera(self._inbox, name) for name in config.cameras}
         node = self._link.node
-        self._guard = {
-            call: node.create_client(Trigger, f"{config.guard_node}/{call}") for call in ("arm", "disarm")
-        }
+        self._guard = {call: node.create_client(Trigger, f"{config.guard_node}/{call}") for call in ("arm", "disarm")}
         self._reset_world = node.create_client(Trigger, "reset_world")
         self._set_parameters = node.create_client(SetParameters, f"{config.sim_node}/set_parameters")
         node.create_service(Trigger, "~/reset_done", self._on_reset_done)

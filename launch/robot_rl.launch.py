@@ -45,10 +45,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "overrides", default_value="", description="other key=value arguments, separated by spaces"
             ),
-            *(
-                DeclareLaunchArgument(name, default_value="", description=text)
-                for name, text in ARGUMENTS.items()
-            ),
+            *(DeclareLaunchArgument(name, default_value="", description=text) for name, text in ARGUMENTS.items()),
             OpaqueFunction(function=_start),
         ]
     )
@@ -114,9 +111,7 @@ class _Starter:
             return [EmitEvent(event=Shutdown(reason=reason))]
 
         return [
-            RegisterEventHandler(
-                OnProcessIO(target_action=process, on_stdout=on_output, on_stderr=on_output)
-            ),
+            RegisterEventHandler(OnProcessIO(target_action=process, on_stdout=on_output, on_stderr=on_output)),
             TimerAction(period=node.ready.timeout_s, actions=[OpaqueFunction(function=check_ready)]),
             process,
         ]

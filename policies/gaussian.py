@@ -18,8 +18,9 @@ from robot_rl.algorithms.networks import GRIPPER_VALUES, PolicyNetworks
 from robot_rl.critics import DiscreteCritic
 from robot_rl.ensemble import EnsembleMLP
 from robot_rl.errors import ConfigError, SpecError
-from robot_rl.types import ActionSpec, FloatArray, Observation, ObservationSpec
+from robot_rl.types import STATE_KEY, ActionSpec, FloatArray, Observation, ObservationSpec
 
+GRIPPER_TARGET = "gripper.target"  # element of the environment's state
 STD_MIN, STD_MAX = 1e-5, 5.0  # HIL-SERL
 
 
@@ -66,7 +67,9 @@ def build_networks(
         gripper = None
         if action_spec.has_gripper:
             gripper = DiscreteCritic(features, len(GRIPPER_VALUES), config.hidden, config.activation)
-    return PolicyNetworks(encoder, actor, gripper, features, action_spec.arm_dim)
+    names = observation_spec.arrays[STATE_KEY].names if STATE_KEY in observation_spec.arrays else ()
+    target_index = names.index(GRIPPER_TARGET) if GRIPPER_TARGET in names else None
+    return PolicyNetworks(encoder, actor, gripper, features, action_spec.arm_dim, target_index)
 
 
 class GaussianPolicy:
@@ -105,8 +108,7 @@ class GaussianPolicy:
         for name, value in new.items():
             if value.shape != current[name].shape:
                 raise SpecError(
-                    f"policy parameter {name} has shape {tuple(value.shape)}, "
-                    f"expected {tuple(current[name].shape)}"
+                    f"policy parameter {name} has shape {tuple(value.shape)}, expected {tuple(current[name].shape)}"
                 )
             if not value.isfinite().all():
                 raise SpecError(f"policy parameter {name} of version {version} holds NaN or Inf")
@@ -125,7 +127,7 @@ class GaussianPolicy:
         action = np.empty(self.action_spec.dim, np.float32)
         action[: networks.arm_dim] = np.tanh(mean)
         if networks.gripper is not None:
-            action[-1] = GRIPPER_VALUES[self._gripper_choice(networks.gripper(features))]
+            action[-1] = GRIPPER_VALUES[self._gripper_choice(networks.gripper_values(features, batch))]
         return action
 
     def _gripper_choice(self, q: Tensor) -> int:

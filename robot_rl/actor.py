@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from robot_rl.intervention import HoldPolicy, Intervention, NoHuman
+from robot_rl.loop import run_episode
 from robot_rl.protocols import Env, Human, Policy, Subscriber, Transport
 from robot_rl.records import EpisodeLog, EpisodeRecord
-from robot_rl.loop import run_episode
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
 
 SEEDS_PER_PHASE = 1_000_000

@@ -43,9 +43,7 @@ def _tanh(value: Tensor) -> Tensor:
 ACTIVATIONS = {
     "tanh": Activation(_tanh, lambda gradient, before, after: _aten.tanh_backward(gradient, after)),
     "silu": Activation(_aten.silu, lambda gradient, before, after: _aten.silu_backward(gradient, before)),
-    "relu": Activation(
-        torch.relu, lambda gradient, before, after: _aten.threshold_backward(gradient, after, 0)
-    ),
+    "relu": Activation(torch.relu, lambda gradient, before, after: _aten.threshold_backward(gradient, after, 0)),
 }
 
 

@@ -80,10 +80,8 @@ class EnvConfig:
         return _observation_spec(self)
 
 
-class RobotEnv(gym.Env[Observation, FloatArray]):
+class RobotEnv(gym.Env[Any, Any]):
     """Gymnasium environment over any `World`; success is sparse reward 1 and terminates."""
-
-    metadata = {"render_modes": []}
 
     def __init__(self, world: World, config: EnvConfig) -> None:
         self.world = world
@@ -178,9 +176,7 @@ class RobotEnv(gym.Env[Observation, FloatArray]):
         """`action` with the arm elements that would have asked for `target`."""
         spec = self.action_spec
         step = frames.relative(reference, target.pose_base_tcp)
-        delta = np.concatenate(
-            [step[:3] / spec.translation_m, frames.quat_to_rotvec(step[3:]) / spec.rotation_rad]
-        )
+        delta = np.concatenate([step[:3] / spec.translation_m, frames.quat_to_rotvec(step[3:]) / spec.rotation_rad])
         executed = action.copy()
         executed[: spec.arm_dim] = np.clip(delta[self._arm_axes], -1.0, 1.0)
         return executed
@@ -199,7 +195,7 @@ class RobotEnv(gym.Env[Observation, FloatArray]):
         tcp = frames.relative(self._origin, arm.pose_base_tcp)
         lead = frames.relative(arm.pose_base_tcp, self._target_pose)
         to_tcp = frames.quat_to_matrix(arm.pose_base_tcp[3:]).T
-        parts = [
+        parts: list[Any] = [
             tcp[:3] * POSITION_SCALE_PER_M,
             to_tcp @ arm.twist_base_tcp[:3] * VELOCITY_SCALE_S_PER_M,
             lead[:3] / (LEASH_STEPS * config.translation_m),

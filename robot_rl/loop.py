@@ -38,8 +38,7 @@ def run_episode(
     steps = interventions = 0
     success, discarded = False, True
     try:
-        done = False
-        while not done:
+        while True:
             decision = control.act(observation)
             source = "human" if decision.is_intervention else "policy"
             following, reward, terminated, truncated, info = env.step(decision.action, source=source)
@@ -67,9 +66,9 @@ def run_episode(
             observation = following
             steps += 1
             interventions += decision.is_intervention
-            done = terminated or truncated
-        success = reward > 0
-        discarded = verdict is Verdict.DISCARD
+            if terminated or truncated:
+                success, discarded = reward > 0, verdict is Verdict.DISCARD
+                break
     finally:
         end = EpisodeEnd(episode_id, success, steps, time.monotonic() - began_s, interventions, discarded)
         for subscriber in subscribers:

@@ -62,6 +62,15 @@ def chosen(q: Tensor, choice: Tensor) -> Tensor:
     return q.gather(1, choice.unsqueeze(1)).squeeze(1)
 
 
+def margin_loss(q: Tensor, chosen_q: Tensor, same: Tensor, margin: float, mask: Tensor) -> Tensor:
+    """Large-margin imitation (DQfD, 1704.03732, equation 2): max_k [q_k + margin (k not chosen)] - q_chosen.
+
+    `q` (B, K), `chosen_q` (B,), `same` (B, K) true for the chosen; averaged over the rows where `mask` (B,) is 1.
+    """
+    best = torch.where(same, q, q + margin).amax(1)
+    return ((best - chosen_q) * mask).sum() / mask.sum().clamp(min=1.0)
+
+
 def actor_loss(q: Tensor, log_prob: Tensor, temperature: Tensor) -> Tensor:
     """Entropy-regularised policy loss; `q` (N, B) averaged over the members (RLPD, 2302.02948, algorithm 1)."""
     return (temperature * log_prob).mean() - q.mean()

@@ -122,9 +122,7 @@ class ScriptedPerson:
     def _supervise(self, seen: Snapshot, now_s: float) -> None:
         config, progress = self.config, self.expert.progress(seen)
         if self._engaged:
-            may_release = (
-                self._takeovers < config.last_takeover and now_s - self._engaged_since_s >= config.hold_s
-            )
+            may_release = self._takeovers < config.last_takeover and now_s - self._engaged_since_s >= config.hold_s
             if may_release and progress >= self._progress_at_takeover + config.handback_gain:
                 self._engaged = False
                 self._best = (progress, now_s)

@@ -31,9 +31,7 @@ class EpisodeRecord:
 class EpisodeLog:
     """Subscriber that keeps an `EpisodeRecord` per episode, in memory and as JSON lines on disk."""
 
-    def __init__(
-        self, path: Path | None = None, on_record: Callable[[EpisodeRecord], None] | None = None
-    ) -> None:
+    def __init__(self, path: Path | None = None, on_record: Callable[[EpisodeRecord], None] | None = None) -> None:
         self.records: list[EpisodeRecord] = read_records(path) if path and path.exists() else []
         self._path = path
         self._on_record = on_record

@@ -89,9 +89,7 @@ def _convert_sequence(kind: Any, arguments: tuple[Any, ...], value: Any, path: s
         hints = list(arguments)
     else:
         hints = [arguments[0] if arguments else Any] * len(value)
-    items = [
-        convert(hint, item, f"{path}[{i}]") for i, (hint, item) in enumerate(zip(hints, value, strict=True))
-    ]
+    items = [convert(hint, item, f"{path}[{i}]") for i, (hint, item) in enumerate(zip(hints, value, strict=True))]
     return items if kind is list else tuple(items)
 
 
@@ -100,8 +98,7 @@ def _convert_mapping(arguments: tuple[Any, ...], value: Any, path: str) -> dict[
         raise ConfigError(f"{path} must be a mapping, got {value!r}")
     key_hint, value_hint = arguments
     return {
-        convert(key_hint, key, path): convert(value_hint, item, _join(path, str(key)))
-        for key, item in value.items()
+        convert(key_hint, key, path): convert(value_hint, item, _join(path, str(key))) for key, item in value.items()
     }
 
 

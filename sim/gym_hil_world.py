@@ -59,9 +59,7 @@ def make_world(
 class GymHilWorld:
     """Implements `robot_rl.protocols.World`."""
 
-    def __init__(
-        self, env_id: str, image_hw: tuple[int, int], render: RenderConfig, stream_seed: int
-    ) -> None:
+    def __init__(self, env_id: str, image_hw: tuple[int, int], render: RenderConfig, stream_seed: int) -> None:
         self.env = _make_env(env_id)
         self.model: mujoco.MjModel = self.env.model
         self.data: mujoco.MjData = self.env.data

@@ -150,9 +150,7 @@ class RobosuiteArm:
 class _Gripper:
     """Maps 0 closed ... 1 open to robosuite's position-controlled fingers, at a limited speed."""
 
-    def __init__(
-        self, gripper: Any, model: mujoco.MjModel, data: mujoco.MjData, config: RobosuiteWorldConfig
-    ) -> None:
+    def __init__(self, gripper: Any, model: mujoco.MjModel, data: mujoco.MjData, config: RobosuiteWorldConfig) -> None:
         self._model, self._data = model, data
         self.present = gripper.dof > 0
         self._target = self._command = 1.0

@@ -107,9 +107,7 @@ TASKS: dict[str, SimTask] = {
     "nut_assembly_square": SimTask(
         "NutAssemblySquare",
         {"nut": "body:SquareNut_main", "peg": "body:peg1"},
-        EnvConfig(
-            action=GRASP_TURN, translation_m=0.025, rotation_rad=0.15, max_steps=200, objects=("nut", "peg")
-        ),
+        EnvConfig(action=GRASP_TURN, translation_m=0.025, rotation_rad=0.15, max_steps=200, objects=("nut", "peg")),
         world_options={"parked_bodies": ("RoundNut_main",)},
     ),
     # Success: the can is in its compartment of the other bin and the TCP more than 4.2 cm from its centre.
@@ -123,9 +121,7 @@ TASKS: dict[str, SimTask] = {
     "stack": SimTask(
         "Stack",
         {"red": "body:cubeA_main", "green": "body:cubeB_main"},
-        EnvConfig(
-            action=GRASP_TURN, translation_m=0.025, rotation_rad=0.15, max_steps=150, objects=("red", "green")
-        ),
+        EnvConfig(action=GRASP_TURN, translation_m=0.025, rotation_rad=0.15, max_steps=150, objects=("red", "green")),
     ),
     # Success: every marker has been under the wiper while it was in contact. No gripper.
     "wipe": SimTask(

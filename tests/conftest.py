@@ -16,7 +16,5 @@ os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
 
 # The same examples every time, and no verdict on how fast a busy machine is.
-settings.register_profile(
-    "robot-rl", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("robot-rl", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("robot-rl")

@@ -39,9 +39,7 @@ def skeleton(folder: Path) -> Path:
         (folder / package / "__init__.py").write_text("x = 1\n")
     (folder / "robot_rl/apps/train.py").write_text("import sim, hardware.nodes.good, policies, data\n")
     (folder / "robot_rl/apps/wiring.py").write_text("import sim, policies, data\n")
-    (folder / "hardware/nodes/good.py").write_text(
-        "import rclpy, sim, policies, data\nimport robot_rl.apps.wiring\n"
-    )
+    (folder / "hardware/nodes/good.py").write_text("import rclpy, sim, policies, data\nimport robot_rl.apps.wiring\n")
     (folder / "hardware/ros_world.py").write_text("import rclpy\nfrom sensor_msgs.msg import JointState\n")
     (folder / "sim/good.py").write_text("import robot_rl\n")
     return folder

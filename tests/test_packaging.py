@@ -25,9 +25,7 @@ PACKAGES = ("robot_rl", "sim", "hardware", "policies", "data")
 def test_package_resolves_to_this_tree_from_anywhere(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()  # a folder of the same name where the user stands must not win
     code = f"import {name}; print({name}.__file__)"
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert Path(found.stdout.strip()) == ROOT / name / "__init__.py"
 
 
@@ -50,9 +48,7 @@ def test_package_cannot_be_uploaded() -> None:
 
 def test_every_requirement_is_pinned_and_torch_exactly() -> None:
     pins = dict(
-        line.split("==")
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if not line.startswith("#")
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
     )
     assert pins["torch"] == "2.13.0"
     normalised = {_normalise(name) for name in pins}
@@ -65,9 +61,7 @@ def test_committed_files_name_no_machine_and_no_registry() -> None:
     files = ("constraints.txt", "pyproject.toml", "setup.py", "setup.cfg", "Makefile", ".ci/run")
     for file in files:
         text = (ROOT / file).read_text()
-        assert not re.search(
-            r"https?://(?!download\.ros\.org)|--index-url|--find-links|--hash|/home/", text
-        ), file
+        assert not re.search(r"https?://(?!download\.ros\.org)|--index-url|--find-links|--hash|/home/", text), file
 
 
 def test_console_scripts_point_to_modules_that_have_the_function() -> None:
@@ -78,9 +72,7 @@ def test_console_scripts_point_to_modules_that_have_the_function() -> None:
         package = ROOT / script.module.replace(".", "/") / "__init__.py"
         assert source.exists() or package.exists(), script.value
         text = (source if source.exists() else package).read_text()
-        assert re.search(rf"^(def {script.attr}\(|from .* import .*\b{script.attr}\b)", text, re.M), (
-            script.value
-        )
+        assert re.search(rf"^(def {script.attr}\(|from .* import .*\b{script.attr}\b)", text, re.M), script.value
 
 
 def test_every_command_has_its_module() -> None:

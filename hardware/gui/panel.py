@@ -64,9 +64,7 @@ class Panel:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._gui = server.gui
         self._config = config
-        self._gui.configure_theme(
-            dark_mode=True, show_logo=False, show_share_button=False, brand_color=(86, 140, 230)
-        )
+        self._gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, brand_color=(86, 140, 230))
         self._images: dict[str, viser.GuiImageHandle] = {}
         self._charts: list[tuple[viser.GuiUplotHandle, Pick]] = []
         self._add_side_panel()
@@ -124,9 +122,7 @@ class Panel:
         scales: dict[str, uplot.Scale] = {"x": {"time": False}}
         if limits is not None:
             scales["y"] = {"range": limits}
-        series = tuple(
-            uplot.Series(label=name, stroke=color, width=2, points={"show": False}) for name, color in lines
-        )
+        series = tuple(uplot.Series(label=name, stroke=color, width=2, points={"show": False}) for name, color in lines)
         nothing = np.array([np.nan, np.nan])
         chart = self._gui.add_uplot(
             (np.array([0.0, 1.0]), *(nothing for _ in lines)),
@@ -173,12 +169,8 @@ class Panel:
 
     def _services(self, services: Mapping[str, str]) -> None:
         """Small buttons in one row; services without a name have none."""
-        row = self._gui.add_button_group(
-            "Run", tuple(label for label, service in services.items() if service)
-        )
-        row.on_click(
-            lambda event: self.events.put(ServiceCall(event.target.value, services[event.target.value]))
-        )
+        row = self._gui.add_button_group("Run", tuple(label for label, service in services.items() if service))
+        row.on_click(lambda event: self.events.put(ServiceCall(event.target.value, services[event.target.value])))
 
     def _verdict(self, verdict: Verdict, color: Color, icon: viser.IconName) -> None:
         button = self._gui.add_button(verdict.value.capitalize(), color=color, icon=icon)

@@ -184,9 +184,7 @@ def _geom_mesh(model: mujoco.MjModel, index: int) -> tuple[np.ndarray, np.ndarra
     return vertices @ rotation.reshape(3, 3).T + model.geom_pos[index], faces
 
 
-def thin(
-    vertices: np.ndarray, faces: np.ndarray, cell_m: float
-) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+def thin(vertices: np.ndarray, faces: np.ndarray, cell_m: float) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
     """Merge the vertices that share a grid cell into their mean; drop faces that collapse or repeat."""
     cells = np.floor(vertices / cell_m).astype(np.int64)
     _, label = np.unique(cells, axis=0, return_inverse=True)

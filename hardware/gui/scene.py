@@ -104,10 +104,7 @@ class Scene:
         self._gizmo = _Placed(self.gizmo)
 
     def _add_arm(self) -> dict[str, _Placed]:
-        placed = {
-            body: _Placed(self._scene.add_frame(f"/arm/{body}", show_axes=False))
-            for body in self._model.bodies
-        }
+        placed = {body: _Placed(self._scene.add_frame(f"/arm/{body}", show_axes=False)) for body in self._model.bodies}
         for index, mesh in enumerate(self._model.meshes):
             self._scene.add_mesh_simple(
                 f"/arm/{mesh.body}/mesh{index}", mesh.vertices, mesh.faces, color=mesh.rgb, side="double"

@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,7 @@ class AttendedWorld(RosWorld):
 class ActorNode(ManagedNode[ActorNodeConfig]):
     """Thin: topics and services here, episodes in `EpisodeRunner`."""
 
-    def __init__(
-        self, name: str, config_class: type[ActorNodeConfig], context: Context, config_text: str = ""
-    ) -> None:
+    def __init__(self, name: str, config_class: type[ActorNodeConfig], context: Context, config_text: str = "") -> None:
         super().__init__(name, config_class, context, config_text)
         self._runner: EpisodeRunner | None = None
 
@@ -118,18 +116,13 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
             env.action_spec,
             configuration=asdict(experiment),
         )
-        schedule = replace(experiment.schedule, seed=experiment.seed)
         policy = build_policy(experiment)
         log = EpisodeLog(self._directory / "episodes.jsonl", self._on_record)
-        actor = Actor(env, policy, human, self._transport, schedule, log, [self._recorder])
+        actor = Actor(env, policy, human, self._transport, experiment.schedule, log, [self._recorder])
         self._rate_hz = env_config.rate_hz
-        self._runner = EpisodeRunner(
-            actor, human, self._learner, self._announce, self.get_logger(), config.runner
-        )
+        self._runner = EpisodeRunner(actor, human, self._learner, self._announce, self.get_logger(), config.runner)
         if log.records:
-            self.get_logger().info(
-                f"resumed after {len(log.records)} episodes, {log.env_steps} steps of learning"
-            )
+            self.get_logger().info(f"resumed after {len(log.records)} episodes, {log.env_steps} steps of learning")
         self._create_services(self._runner)
 
     def activate(self) -> None:

@@ -47,9 +47,7 @@ class LearnerWatch:
         except ValueError:
             return
         if isinstance(content, dict):
-            self.metrics = {
-                str(key): value for key, value in content.items() if isinstance(value, int | float)
-            }
+            self.metrics = {str(key): value for key, value in content.items() if isinstance(value, int | float)}
             self._heard_s = time.monotonic()
 
     @property

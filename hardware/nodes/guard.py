@@ -190,14 +190,10 @@ class GuardNode(ManagedNode[GuardNodeConfig]):
             self.guard.disarm(intruder)
         target = self.guard.tick(self.now_s())
         if target is not None:
-            self._targets.publish(
-                ros_messages.pose_message(target.pose_base_tcp, target.stamp_s, self.base_frame)
-            )
+            self._targets.publish(ros_messages.pose_message(target.pose_base_tcp, target.stamp_s, self.base_frame))
             # Nobody has asked for a gripper position yet: saying one could make it drop what it holds.
             if self.guard.gripper_target is not None:
-                self._gripper_targets.publish(
-                    ros_messages.gripper_message(self.guard.gripper_target, target.stamp_s)
-                )
+                self._gripper_targets.publish(ros_messages.gripper_message(self.guard.gripper_target, target.stamp_s))
         self._report()
 
     def _report(self) -> None:
@@ -223,9 +219,7 @@ class GuardNode(ManagedNode[GuardNodeConfig]):
         }
         now_s, text = self.now_s(), f"{status.mode.value}: {status.reason}"
         level = LEVELS[status.mode]
-        self._statuses.publish(
-            ros_messages.diagnostics_message("guard", values, now_s, level=level, text=text)
-        )
+        self._statuses.publish(ros_messages.diagnostics_message("guard", values, now_s, level=level, text=text))
         self._published, self._published_s = status, now_s
 
 

@@ -87,9 +87,7 @@ class TopicHuman:
     def _newest(self) -> HumanInput:
         oldest_s = self._clock.now().nanoseconds * 1e-9 - FRESH_S
         engaged = {
-            frame: said
-            for frame, (stamp_s, said) in self._devices.items()
-            if said.engaged and stamp_s > oldest_s
+            frame: said for frame, (stamp_s, said) in self._devices.items() if said.engaged and stamp_s > oldest_s
         }
         if not engaged:
             return self._idle

@@ -35,9 +35,7 @@ TRANSITIONS = "learner/transitions"
 ACK = "learner/ack"
 PARAMETERS = "learner/parameters"
 FLUSH = "learner/flush"
-NEWEST = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
+NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 # Parameters travel behind: magic, crc32 of the rest, the learner's process (random), payload.
 PARAMETER_MAGIC = b"RRP1"

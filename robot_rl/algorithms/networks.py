@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robot_rl.batch import Batch
 from robot_rl.env import GRIPPER_THRESHOLD
-from robot_rl.types import Observation
+from robot_rl.types import STATE_KEY, Observation
 
 GRIPPER_VALUES = (-1.0, 0.0, 1.0)  # close, keep, open
 
@@ -29,14 +29,39 @@ class PolicyNetworks(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, actor: nn.Module, gripper: nn.Module | None, feature_dim: int, arm_dim: int
+        self,
+        encoder: nn.Module,
+        actor: nn.Module,
+        gripper: nn.Module | None,
+        feature_dim: int,
+        arm_dim: int,
+        gripper_target_index: int | None = None,
     ) -> None:
+        """`gripper_target_index` is the place in the state of the gripper's present target (> 0 open), if there."""
         super().__init__()
         self.encoder = encoder
         self.actor = actor
         self.gripper = gripper
         self.feature_dim = feature_dim
         self.arm_dim = arm_dim
+        self.gripper_target_index = gripper_target_index
+
+    def gripper_values(
+        self, features: Tensor, observation: TensorObservation, critic: nn.Module | None = None
+    ) -> Tensor:
+        """Q (B, 3) of close, keep, open by the gripper critic (or another `critic`).
+
+        Opening what is open (closing what is closed) has the effect of keeping it, and so its value: the replay
+        knows one label per effect, and a choice that never occurs in it would keep an arbitrary value.
+        """
+        network = self.gripper if critic is None else critic
+        assert network is not None
+        values = network(features)
+        if self.gripper_target_index is None:
+            return values
+        is_open = observation[STATE_KEY][:, self.gripper_target_index] > 0.0
+        redundant = is_open.long().unsqueeze(1) * 2
+        return values.scatter(1, redundant, values[:, 1:2])
 
 
 @dataclass(frozen=True, slots=True)

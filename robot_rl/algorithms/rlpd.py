@@ -4,6 +4,13 @@ RLPD (2302.02948): LayerNorm critic ensemble, random subset in the target, half 
 demonstrations (the memory does that). HIL-SERL (2410.21845): the gripper is a discrete choice with its
 own double-DQN critic and a penalty for every change; the actor covers the arm alone.
 
+Three additions, each for a failure that was seen with sparse rewards:
+- Targets are clipped to the values that are possible (as in HER, 1707.01495, appendix A): without it the critics
+  run away from [0, 1] once the policy leaves the data.
+- The gripper's choices differ in value by little more than the discount, less than the error of a critic. Where a
+  person acted, the person's choice must win by a margin (DQfD, 1704.03732, equation 2).
+- What acts is a slow average of the learned networks: the newest ones swing between nearly equal choices.
+
 Shape letters: B batch, N critics, A arm action elements, F features.
 """
 
@@ -53,8 +60,14 @@ class RLPDConfig:
     """Critic updates per actor update."""
     gripper_penalty: float = -0.02
     """Reward of a gripper command that changes the gripper's target; seen by the gripper critic alone."""
-    bc_weight: float = 0.0
-    """Weight of imitating the person's actions, in units of the mean |Q|."""
+    gripper_margin: float = 0.1
+    """By how much the person's gripper choice must exceed the others where the person acted; 0 turns it off."""
+    bc_weight: float = 0.5
+    """Weight of imitating the person's actions, in units of the mean |Q|; 0 turns it off."""
+    value_range: tuple[float, float] | None = (0.0, 1.0)
+    """Lowest and highest possible return; success is worth 1 and ends the episode. None does not clip."""
+    acting_rate: float = 0.002
+    """Rate per update at which the acting networks follow the learned ones; 1 acts with the newest."""
     device: str = "cpu"
     """Where the networks live: cpu, cuda, cuda:1, ..."""
     seed: int = 0
@@ -89,6 +102,7 @@ class RLPD:
         )
         self._value_flat = FlatParameters(self._values)
         self._target_flat = FlatParameters(self._targets)
+        self._acting = copy.deepcopy(self.networks).requires_grad_(False)
         rate = config.learning_rate
         self._value_adam = FlatAdam(self._value_flat, rate)
         self._actor_adam = FlatAdam(FlatParameters(networks.actor), rate)
@@ -116,10 +130,14 @@ class RLPD:
         if self._updates % self.config.actor_every == 0:
             metrics |= self._update_actor(data, features)
         self._target_flat.follow(self._value_flat, self.config.target_rate)
+        with torch.no_grad():
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+                list(self._acting.parameters()), list(self.networks.parameters()), self.config.acting_rate
+            )
         return metrics
 
     def policy_state(self) -> Mapping[str, Tensor]:
-        return {name: tensor.detach().cpu().clone() for name, tensor in self.networks.state_dict().items()}
+        return {name: tensor.detach().cpu().clone() for name, tensor in self._acting.state_dict().items()}
 
     def state_dict(self) -> dict[str, Tensor]:
         named = self._tensors() | {"generator": self._generator.get_state()}
@@ -141,6 +159,7 @@ class RLPD:
         """Every tensor that an update changes, by name."""
         parts = {
             "networks": self.networks.state_dict(),
+            "acting": self._acting.state_dict(),
             "critics": self.critics.state_dict(),
             "targets": self._targets.state_dict(),
             "temperature": self._log_temperature.state_dict(),
@@ -184,20 +203,31 @@ class RLPD:
         value = self._targets[1](next_target_features, action, chosen).amin(0)
         if config.backup_entropy:
             value = value - self.temperature * log_prob
-        return losses.td_target(data.reward, data.terminated, value, config.discount)
+        target = losses.td_target(data.reward, data.terminated, value, config.discount)
+        return target if config.value_range is None else target.clamp(*config.value_range)
 
     def _gripper_loss(
         self, data: TensorBatch, features: Tensor, next_features: Tensor, next_target_features: Tensor
     ) -> Tensor:
+        """TD error of the gripper critic, and the margin where the person acted."""
         assert self.networks.gripper is not None and data.gripper is not None
+        config, networks = self.config, self.networks
         with torch.no_grad():
             value = losses.double_q_value(
-                self.networks.gripper(next_features), self._targets[2](next_target_features)
+                networks.gripper_values(next_features, data.next_observation),
+                networks.gripper_values(next_target_features, data.next_observation, self._targets[2]),
             )
-            reward = data.reward + self.config.gripper_penalty * data.toggled
-            target = losses.td_target(reward, data.terminated, value, self.config.discount)
-        q = losses.chosen(self.networks.gripper(features), data.gripper)
-        return losses.ensemble_loss(q.unsqueeze(0), target)
+            reward = data.reward + config.gripper_penalty * data.toggled
+            target = losses.td_target(reward, data.terminated, value, config.discount)
+            if config.value_range is not None:
+                target = target.clamp(config.value_range[0] + config.gripper_penalty, config.value_range[1])
+        q = networks.gripper_values(features, data.observation)
+        chosen = losses.chosen(q, data.gripper)
+        loss = losses.ensemble_loss(chosen.unsqueeze(0), target)
+        if config.gripper_margin > 0.0:
+            same = q == chosen.unsqueeze(1)  # the choice itself, and one with the same effect
+            loss = loss + losses.margin_loss(q, chosen, same, config.gripper_margin, data.is_intervention)
+        return loss
 
     def _update_actor(self, data: TensorBatch, features: Tensor) -> dict[str, Tensor]:
         """One step of actor and temperature; the encoder is not the actor's to change."""
@@ -211,9 +241,7 @@ class RLPD:
             metrics["imitation_loss"] = imitation.detach()
             loss = loss + self.config.bc_weight * losses.q_scale(q) * imitation
         self._actor_adam.minimise(loss)
-        temperature_loss = losses.temperature_loss(
-            self._log_temperature[0], log_prob, self._target_entropy
-        )
+        temperature_loss = losses.temperature_loss(self._log_temperature[0], log_prob, self._target_entropy)
         self._temperature_adam.minimise(temperature_loss.squeeze())
         return metrics | {"temperature": self.temperature[0]}
 

@@ -28,9 +28,7 @@ GRAPH = "demo"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "words", nargs="*", metavar="key=value", help="arguments of the graph: task, seed, port ..."
-    )
+    parser.add_argument("words", nargs="*", metavar="key=value", help="arguments of the graph: task, seed, port ...")
     parser.add_argument("--headless", action="store_true", help="without the browser page")
     parser.add_argument("--run-dir", type=Path, default=Path("runs/demo"))
     parser.add_argument("--fresh", action="store_true", help="set an unfinished run aside and begin anew")
@@ -48,9 +46,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"watch and take part: [bold]http://127.0.0.1:{port}[/bold]")
     code = up.supervise(graph, args.run_dir, console, args.quiet)
     if not _is_finished(args.run_dir):
-        console.print(
-            f"saved in {args.run_dir}; the same command goes on from there (logs: {args.run_dir}/logs)"
-        )
+        console.print(f"saved in {args.run_dir}; the same command goes on from there (logs: {args.run_dir}/logs)")
         return code or 130
     _show(report(args.run_dir, console), args.run_dir, console)
     return code
@@ -101,10 +97,12 @@ def _make_room(run_dir: Path, fresh: bool, console: Console) -> None:
 def _show(summary: dict[str, Any], run_dir: Path, console: Console) -> None:
     table = Table(title="What the arm learned", title_justify="left", show_header=False)
     low, high = summary["success_interval_95"]
+    policy_steps, person_steps = summary["mean_success_steps"], summary["mean_demonstration_steps"]
+    minutes, steps, updates = (summary[key] for key in ("learn_minutes", "env_steps", "learner_updates"))
     rows = {
         "success": f"{summary['success_rate']:.0%} of {summary['episodes']} (95 %: {low:.0%} to {high:.0%})",
-        "episode length": f"{summary['mean_success_steps']:.0f} steps; the person's {summary['mean_demonstration_steps']:.0f}",
-        "learning": f"{summary['learn_minutes']:.1f} min, {summary['env_steps']} steps, {summary['learner_updates']} updates",
+        "episode length": f"{policy_steps:.0f} steps; the person's {person_steps:.0f}",
+        "learning": f"{minutes:.1f} min, {steps} steps, {updates} updates",
         "data duty cycle": f"{summary['duty_cycle']:.0%} (resets apart: {summary['reset_minutes']:.1f} min)",
         "interventions": f"{summary['intervention_rate_overall']:.0%} of the steps",
     }

@@ -75,9 +75,7 @@ def find_checkpoint(path: Path) -> tuple[Path, Path]:
         found = latest_checkpoint(directory)
         if found is not None:
             return path, found
-    raise DataError(
-        f"{path} has no checkpoints/step_*/policy.safetensors; was it written by `robot-rl train`?"
-    )
+    raise DataError(f"{path} has no checkpoints/step_*/policy.safetensors; was it written by `robot-rl train`?")
 
 
 def read_experiment(run_dir: Path) -> Experiment:

@@ -89,9 +89,7 @@ def read_graph(path: Path) -> GraphConfig:
     return config if config.name else replace(config, name=path.stem)
 
 
-def resolve(
-    config: GraphConfig, overrides: Mapping[str, str], environ: Mapping[str, str] | None = None
-) -> Graph:
+def resolve(config: GraphConfig, overrides: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Graph:
     """Fill in the arguments: drop nodes whose `when` does not hold, order the rest, build command lines."""
     args = _arguments(config, overrides)
     namespace = _namespace(str(args.get("namespace", "")))
@@ -102,9 +100,7 @@ def resolve(
     names = [node.name for node in kept]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"graph {config.name!r}: two nodes are called {', '.join(sorted(twice))}")
-    kept = [
-        replace(node, depends_on=tuple(name for name in node.depends_on if name in names)) for node in kept
-    ]
+    kept = [replace(node, depends_on=tuple(name for name in node.depends_on if name in names)) for node in kept]
     specs = tuple(build(substitute(node, args), namespace, base) for node in _ordered(kept))
     return Graph(config.name, namespace, args, specs)
 

@@ -80,6 +80,8 @@ def substitute(node: NodeConfig, args: Mapping[str, Scalar]) -> NodeConfig:
     """Fill in `${arg}` in every string of the node."""
 
     def text(value: Any) -> Any:
+        if isinstance(value, list):
+            return [text(item) for item in value]
         if not isinstance(value, str):
             return value
         whole = re.fullmatch(r"\$\{(\w+)\}", value)

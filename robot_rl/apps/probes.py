@@ -90,9 +90,7 @@ class ProbeError(Exception):
     """The probe's process failed; the message is its last line of output."""
 
 
-def run_probe(
-    code: str, env: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S
-) -> dict[str, Any]:
+def run_probe(code: str, env: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """Run `code` in a fresh interpreter; returns what it printed. Raises `ProbeError`."""
     environ = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     try:

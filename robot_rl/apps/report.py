@@ -49,9 +49,7 @@ def summarize(records: Sequence[EpisodeRecord], rate_hz: float, learner_updates:
         "env_steps": sum(record.steps for record in learned),
         "learner_updates": learner_updates,
         "mean_success_steps": _mean_success_steps(evaluated),
-        "mean_demonstration_steps": _mean_success_steps(
-            [record for record in records if record.phase == "demo"]
-        ),
+        "mean_demonstration_steps": _mean_success_steps([record for record in records if record.phase == "demo"]),
     }
 
 

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from data.store import EpisodeRecorder
+from data.recorder import EpisodeRecorder
 from robot_rl.actor import Actor
 from robot_rl.apps.config import add_overrides
 from robot_rl.apps.report import write_report
@@ -49,9 +49,7 @@ RECENT_EPISODES = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser)
-    parser.add_argument(
-        "--run-dir", type=Path, help="where everything goes (default: runs/train/<task>_seed<n>)"
-    )
+    parser.add_argument("--run-dir", type=Path, help="where everything goes (default: runs/train/<task>_seed<n>)")
     parser.add_argument("--resume", action="store_true", help="continue the run found there")
     parser.add_argument("--overwrite", action="store_true", help="delete the run found there first")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads")

@@ -56,8 +56,8 @@ def load_experiment(overrides: Sequence[str] = ()) -> Experiment:
 
 
 def node_experiment(task: str, seed: int, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment as the nodes name it: task and seed, then overrides."""
-    return load_experiment([f"task={task}", f"seed={seed}", *overrides])
+    """The experiment as the nodes name it: task and seed, then overrides (each may hold several, by spaces)."""
+    return load_experiment([f"task={task}", f"seed={seed}", *" ".join(overrides).split()])
 
 
 def build_env(experiment: Experiment) -> RobotEnv:

@@ -16,9 +16,7 @@ BAR_FROM_PIVOT_Y_M = -0.10
 ALIGNED_M = np.array([0.012, 0.025])  # error across the fingers and along the bar with which they pass it
 ALIGNED_RAD = 0.3
 RETREAT_M = 0.06  # distance before the bar at which the finger tips clear it
-AROUND_M = np.array(
-    [0.03, 0.035, 0.018]
-)  # the bar is between the pads: TCP this near to its centre (TCP frame)
+AROUND_M = np.array([0.03, 0.035, 0.018])  # the bar is between the pads: TCP this near to its centre (TCP frame)
 HOLDING = (0.06, 0.85)  # gripper positions when closed on the bar
 UNLATCHED_RAD = 1.15  # latch angle at which the door comes free
 AJAR_RAD = 0.06  # hinge angle at which the latch can no longer catch

@@ -21,7 +21,7 @@ class CanExpert:
 
     def action(self, snapshot: Snapshot, spec: ActionSpec) -> FloatArray:
         tcp, can, goal = _places(snapshot)
-        if np.abs((can - goal)[:2]).max() < DROP_M and (can - goal)[2] < CARRY_M + 0.05:
+        if _may_drop(can, goal):
             if snapshot.arm.gripper_position < 0.85:
                 return action_towards(snapshot, spec, tcp, gripper=1.0)
             return action_towards(snapshot, spec, tcp + 0.1 * UP, gripper=1.0)
@@ -37,10 +37,17 @@ class CanExpert:
         if snapshot.task.success:
             return 1.0
         _, can, goal = _places(snapshot)
+        if _may_drop(can, goal):
+            return 0.96
         grasped = self._picker.progress(snapshot, can + GRASP_ABOVE_CENTRE_M * UP)
         raised = float(np.clip((can - goal)[2] / CARRY_M, 0.0, 1.0))
         carried = max(0.0, 1.0 - float(np.linalg.norm((can - goal)[:2])) / 0.8)
         return 0.4 * grasped + 0.2 * raised + 0.35 * carried
+
+
+def _may_drop(can: FloatArray, goal: FloatArray) -> bool:
+    offset = can - goal
+    return bool(np.abs(offset[:2]).max() < DROP_M and offset[2] < CARRY_M + 0.05)
 
 
 def _places(snapshot: Snapshot) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -24,7 +24,7 @@ class StackExpert:
         tcp, red, green = _places(snapshot)
         gap, turn = green - red, yaw_to(snapshot, _face(snapshot), np.pi / 2)
         over = float(np.linalg.norm(gap[:2]))
-        if over < 0.02 and abs(red[2] - green[2] - STACKED_M) < 0.006:
+        if _is_stacked(gap):
             return action_towards(snapshot, spec, tcp, gripper=1.0)
         fetch = self._picker.fetch(snapshot, spec, red, turn)
         if fetch is not None:
@@ -40,9 +40,16 @@ class StackExpert:
         if snapshot.task.success:
             return 1.0
         _, red, green = _places(snapshot)
+        if _is_stacked(green - red):
+            return 0.96
         raised = float(np.clip((red - green)[2] / STACKED_M, 0.0, 1.0))
         carried = max(0.0, 1.0 - float(np.linalg.norm((green - red)[:2])) / 0.4)
         return 0.5 * self._picker.progress(snapshot, red) + 0.2 * raised + 0.25 * carried
+
+
+def _is_stacked(gap: FloatArray) -> bool:
+    """Whether red rests on green, from the vector (3,) from red to green."""
+    return bool(np.linalg.norm(gap[:2]) < 0.02 and abs(gap[2] + STACKED_M) < 0.006)
 
 
 def _places(snapshot: Snapshot) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -39,7 +39,12 @@ class Kill:
 
 FAKE_WORLD = {"world": "tests.faults.fake_lift:make"}
 """Parameters of the simulated robot: no physics engine to load."""
-ENDLESS = ("schedule.demos=1", "schedule.learn_steps=1000000", "learner.checkpoint_every_s=5.0")
+ENDLESS = (
+    "schedule.demos=1",
+    "schedule.learn_steps=1000000",
+    "learner.warmup_steps=20",
+    "learner.checkpoint_every_s=5.0",
+)
 """Learning soon, and for as long as it takes."""
 
 
@@ -60,7 +65,7 @@ def learning_graph(
         "person": NodeSpec("person", {"task": "lift", "seed": str(seed)}),
         "learner": NodeSpec("learner", run),
         # A request to a service whose node was just killed is lost: ask again soon.
-        "actor": NodeSpec("actor", {**run, "world.service_timeout_s": "4.0"}),
+        "actor": NodeSpec("actor", {**run, "world.service_timeout_s": "2.0"}),
     }
     if port is not None:
         nodes["gui"] = NodeSpec("gui", {"port": str(port)})
@@ -84,9 +89,7 @@ def running(nodes: Mapping[str, NodeSpec], log_dir: Path, domain_id: int) -> Ite
     rig, recorder = Rig(nodes, log_dir, domain_id), Recorder(domain_id)
     try:
         rig.start_all(START_TIMEOUT_S)
-        assert recorder.wait_for(lambda: recorder.record.acked > 5, START_TIMEOUT_S), (
-            "no step was acknowledged"
-        )
+        assert recorder.wait_for(lambda: recorder.record.acked > 5, START_TIMEOUT_S), "no step was acknowledged"
         yield rig, recorder
     finally:
         rig.close()

@@ -94,13 +94,9 @@ def lost_messages(record: Record, journal: Path) -> list[str]:
     found = []
     for session, last in record.acks.items():
         if missing := set(range(last + 1)) - kept.get(session, set()):
-            found.append(
-                f"{session}: {len(missing)} of {last + 1} acknowledged messages are not in the journal"
-            )
+            found.append(f"{session}: {len(missing)} of {last + 1} acknowledged messages are not in the journal")
     if record.metrics and record.metrics[-1][1]["online_steps"] > learned:
-        found.append(
-            f"the learner knew {record.metrics[-1][1]['online_steps']} steps, the journal has {learned}"
-        )
+        found.append(f"the learner knew {record.metrics[-1][1]['online_steps']} steps, the journal has {learned}")
     return found
 
 

@@ -56,9 +56,7 @@ class FakeLift:
     def reset(self, seed: int | None) -> None:
         random = np.random.default_rng(seed)
         self._pose = np.concatenate([HOME_M + random.uniform(-0.02, 0.02, 3), DOWN_WXYZ])
-        self._cube = np.concatenate(
-            [[*(HOME_M[:2] + random.uniform(-0.03, 0.03, 2)), CUBE_Z_M], frames.IDENTITY[3:]]
-        )
+        self._cube = np.concatenate([[*(HOME_M[:2] + random.uniform(-0.03, 0.03, 2)), CUBE_Z_M], frames.IDENTITY[3:]])
         self._target, self._twist = self._pose.copy(), np.zeros(6)
         self._gripper = self._gripper_target = 1.0
         self._held = False

@@ -87,9 +87,7 @@ def journal_of(path: Path, steps: int, encoder: EpisodeEncoder) -> None:
     journal.append(encoder.encode(EpisodeStart("e", "learn", state, 0.0))[1])
     for step in range(steps):
         journal.append(
-            encoder.encode(
-                Transition("e", step, state, action, action, False, 0.0, state, False, False, 0.0, 0)
-            )[1]
+            encoder.encode(Transition("e", step, state, action, action, False, 0.0, state, False, False, 0.0, 0))[1]
         )
     journal.close()
 

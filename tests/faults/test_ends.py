@@ -11,7 +11,13 @@ import pytest
 from robot_rl.records import read_records
 from tests.faults.campaign import FAKE_WORLD, learning_graph, running
 
-SCHEDULE = ("schedule.demos=1", "schedule.learn_steps=60", "schedule.evaluate_episodes=1")
+SCHEDULE = (
+    "schedule.demos=1",
+    "schedule.learn_steps=40",
+    "schedule.evaluate_episodes=1",
+    "learner.warmup_steps=10",
+    "task.env.max_steps=60",
+)
 
 
 @pytest.mark.slow
@@ -34,7 +40,7 @@ def test_interrupting_saves_and_finishing_ends_with_status_0(tmp_path: Path) -> 
     records = read_records(run_dir / "actor" / "episodes.jsonl")
     assert records[: len(before)] == before
     assert sum(one.phase == "demo" and one.success and not one.discarded for one in records) == 1
-    assert records[-1].phase == "evaluate" and records[-1].env_steps >= 60
+    assert records[-1].phase == "evaluate" and records[-1].env_steps >= 40
     result = json.loads((run_dir / "actor" / "result.json").read_text())
-    assert result["learner"]["realized_utd"] <= 2.0
+    assert 1.9 < result["learner"]["realized_utd"] <= 2.0
     assert list((run_dir / "learner" / "checkpoints").glob("step_*"))

@@ -24,7 +24,7 @@ def test_the_graph_survives_kills_of_every_node(tmp_path: Path) -> None:
     nodes = learning_graph(run_dir, FAKE_WORLD, port=port, seed=seed)
     with running(nodes, tmp_path / "logs", 1 + os.getpid() % 49) as (rig, recorder):
         campaign = Campaign(rig, recorder, seed, port)
-        kills = [campaign.kill(victim, longest_wait_s=2.0) for victim in victims]
+        kills = [campaign.kill(victim, longest_wait_s=1.0) for victim in victims]
     assert [problem for kill in kills for problem in kill.problems] == []
     assert campaign.problems(run_dir / "learner" / "journal") == []
     assert len(campaign.record.targets) > 300

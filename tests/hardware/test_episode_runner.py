@@ -51,9 +51,7 @@ class Human:
     """The scripted person, with what `TopicHuman` has besides."""
 
     def __init__(self, env: RobotEnv, engages: bool) -> None:
-        self._scripted = ScriptedHuman(
-            ScriptedPerson(GoalExpert(), env.action_spec, PersonConfig(), 0), env.snapshot
-        )
+        self._scripted = ScriptedHuman(ScriptedPerson(GoalExpert(), env.action_spec, PersonConfig(), 0), env.snapshot)
         self._engages = engages
         self._verdict: Verdict | None = None
 
@@ -112,9 +110,7 @@ class Learner:
 class Bench:
     """A runner with everything around it."""
 
-    def __init__(
-        self, world: BreakableWorld, config: RunnerConfig = PATIENT, *, person_engages: bool = True
-    ) -> None:
+    def __init__(self, world: BreakableWorld, config: RunnerConfig = PATIENT, *, person_engages: bool = True) -> None:
         env = RobotEnv(world, ENV)
         self.learner = Learner()
         self.human = Human(env, person_engages)

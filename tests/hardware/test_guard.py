@@ -50,9 +50,7 @@ class Cell:
         self.guard.arm(self.now_s)
         return self
 
-    def ask(
-        self, pose: FloatArray, source: str = "policy", age_s: float = 0.0, gripper: float = 1.0
-    ) -> str | None:
+    def ask(self, pose: FloatArray, source: str = "policy", age_s: float = 0.0, gripper: float = 1.0) -> str | None:
         return self.guard.request(source, ArmTarget(self.now_s - age_s, pose, gripper), self.now_s)
 
     def tick(self, sense: bool = True) -> ArmTarget | None:

@@ -227,9 +227,7 @@ def episode(**changes: object) -> str:
 def test_curves_are_window_averages() -> None:
     metrics = Metrics(window=2)
     for index, (success, steps, hands) in enumerate([(0, 10, 10), (1, 30, 0), (1, 10, 5)]):
-        assert metrics.add_episode(
-            episode(episode=index, success=bool(success), steps=steps, interventions=hands)
-        )
+        assert metrics.add_episode(episode(episode=index, success=bool(success), steps=steps, interventions=hands))
     curves = metrics.curves()
     np.testing.assert_array_equal(curves.episode, [1, 2, 3])
     np.testing.assert_allclose(curves.success_rate, [0, 0.5, 1])
@@ -443,9 +441,7 @@ def test_images_are_fitted_into_the_middle_of_one_frame(size: tuple[int, int]) -
 def test_configuration_comes_from_plain_values_and_the_robot() -> None:
     config = parse(
         GuiConfig, {"cameras": ["left"], "objects": [{"name": "cube", "size_m": [0.1, 0.2, 0.3]}]}, "gui"
-    ).for_robot(
-        {"model": "ur5e", "guard": {"workspace_low_m": [0, -1, 0], "workspace_high_m": [1, 1, math.inf]}}
-    )
+    ).for_robot({"model": "ur5e", "guard": {"workspace_low_m": [0, -1, 0], "workspace_high_m": [1, 1, math.inf]}})
     assert config.model == "ur5e" and config.objects[0].size_m == (0.1, 0.2, 0.3)
     low, high = workspace(config)
     np.testing.assert_array_equal(low, [0, -1, 0])

@@ -38,10 +38,11 @@ pytestmark = [
 WIDTH, HEIGHT, SCALE = 1280, 800, 0.5  # drawn at half the resolution: software rendering is slow
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 START_S = 120.0  # a software renderer on two busy cores
+DEAD_MAN_S = 6.0
 CONFIG = {
     "robot": "sim_panda",
     # Patient, since a software renderer on a busy machine lets the page's heartbeat falter.
-    "teleop": {"action": ["x", "y", "z", "gripper"], "dead_man_s": 3.0, "tcp_timeout_s": 2.0},
+    "teleop": {"action": ["x", "y", "z", "gripper"], "dead_man_s": DEAD_MAN_S, "tcp_timeout_s": 5.0},
     "end_episode_service": "",
     "scene_rate_hz": 5.0,
     "workspace_low_m": [0.3, -0.3, 0.0],
@@ -71,9 +72,7 @@ def robot() -> Iterator[FakeRobot]:
 def url(robot: FakeRobot) -> Iterator[str]:
     """Address of a running GUI node."""
     command = [sys.executable, "-m", "hardware.nodes.gui", "--port", "0", "--config", json.dumps(CONFIG)]
-    node = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    node = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert node.stderr is not None
     lines: list[str] = []
     found: list[str] = []
@@ -173,9 +172,7 @@ def test_a_held_key_steers_and_its_release_gives_back(
     assert len(moving) >= 5
     for axes in moving:
         assert axes[axis] == pytest.approx(0.6 * sign, abs=1e-5)
-        assert [value for index, value in enumerate(axes) if index != axis] == pytest.approx(
-            [0, 0, 0], abs=1e-5
-        )
+        assert [value for index, value in enumerate(axes) if index != axis] == pytest.approx([0, 0, 0], abs=1e-5)
     rate = np.diff([when for when, button, _ in robot.log.joy if button])
     assert np.median(rate) == pytest.approx(0.05, abs=0.02)
     time.sleep(0.3)
@@ -244,9 +241,8 @@ def test_dragging_the_gizmo_steers_towards_it(page: Page, robot: FakeRobot) -> N
     robot.log.joy.clear()
     grab(page, robot, (float(start[0]), float(start[1])))
     assert engaged(robot)[0] == pytest.approx([0, 0, 0, 0], abs=1e-3)
-    for share in np.linspace(0.1, 1.0, 10):
+    for share in (0.2, 0.6, 1.0):
         page.mouse.move(*(start + share * (end - start)))
-        time.sleep(0.05)
     wait_for(lambda: engaged(robot)[-1][1] > 0.9)
     held = len(engaged(robot))
     wait_for(lambda: len(engaged(robot)) > held + 10)  # still held, though the pointer rests
@@ -294,10 +290,10 @@ def test_a_frozen_page_loses_control_within_the_dead_mans_time(page: Page, robot
     page.keyboard.down("w")
     wait_for(lambda: len(engaged(robot)) >= 5)
     frozen = time.monotonic()
-    page.evaluate("() => { const end = performance.now() + 5500; while (performance.now() < end); }")
+    page.evaluate("() => { const end = performance.now() + 9000; while (performance.now() < end); }")
     page.keyboard.up("w")
     released = next(when for when, button, _ in robot.log.joy if not button)
-    assert 2.0 < released - frozen < 5.0
+    assert DEAD_MAN_S - 1.0 < released - frozen < 8.5
 
 
 def test_closing_the_tab_releases_and_stops_the_traffic(

@@ -102,9 +102,7 @@ def test_a_verdict_is_returned_once_and_does_not_outlive_its_episode(ros: Ros, h
     assert human.verdict() is None
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{}", "[1]", '{"phase": "demo"}', '{"phase": "demo", "episode": "x"}', "7"]
-)
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"phase": "demo"}', '{"phase": "demo", "episode": "x"}', "7"])
 def test_other_texts_are_no_phase_messages(text: str) -> None:
     assert PhaseMessage.from_json(text) is None
 

@@ -22,9 +22,7 @@ from robot_rl.types import ArmTarget
 from tests.hardware.guard_rig import PATIENCE_S, Rig, shifted
 
 ENV = EnvConfig(translation_m=0.01, objects=("cube",), scalars=("seed",), max_steps=1000)
-LENIENT = RosWorldConfig(
-    state_deadline_s=1.0, camera_deadline_s=2.0, guard_timeout_s=2.0, service_timeout_s=PATIENCE_S
-)
+LENIENT = RosWorldConfig(state_deadline_s=1.0, camera_deadline_s=2.0, guard_timeout_s=2.0, service_timeout_s=PATIENCE_S)
 """A busy machine must not fail what is not about time."""
 AHEAD = np.array([1.0, 0.0, 0.0, 0.0])
 
@@ -165,9 +163,7 @@ def test_motion_reset_brings_the_arm_home_through_the_guard(rig: Rig) -> None:
     rig.call("guard/disarm")
     rig.call("reset_world")
     home = (0.56, -0.05, 0.33, 0.0, 1.0, 0.0, 0.0)
-    config = replace(
-        LENIENT, namespace=rig.namespace, node_name="mover", reset="motion", home_pose_base_tcp=home
-    )
+    config = replace(LENIENT, namespace=rig.namespace, node_name="mover", reset="motion", home_pose_base_tcp=home)
     world = RosWorld(config)
     try:
         rig.targets.clear()

@@ -125,9 +125,7 @@ def test_targets_are_obeyed_only_when_fresh_sound_and_from_one_publisher(rig: Ri
         pose = shifted(start, offset)
         pose[3:] *= scale
         for _ in range(5):
-            publisher.publish(
-                ros_messages.pose_message(pose, rig.link.now_s() if stamp_s is None else stamp_s, "base")
-            )
+            publisher.publish(ros_messages.pose_message(pose, rig.link.now_s() if stamp_s is None else stamp_s, "base"))
             time.sleep(0.04)
 
     def moved() -> bool:
@@ -208,7 +206,6 @@ def test_unknown_world(world: str) -> None:
         make_world(SimRobotConfig(world=world), "panda")
 
 
-
 @pytest.mark.parametrize(
     ("names", "positions", "value"),
     [
@@ -241,9 +238,7 @@ def test_task_state_survives_the_wire_and_damage_is_noticed() -> None:
         assert ros_messages.read_task(broken) is None
     for field in ("cube.y", "success"):
         keep = [i for i, name in enumerate(message.name) if name != field]
-        partial = JointState(
-            name=[message.name[i] for i in keep], position=[message.position[i] for i in keep]
-        )
+        partial = JointState(name=[message.name[i] for i in keep], position=[message.position[i] for i in keep])
         assert ros_messages.read_task(partial) is None
 
 

@@ -138,9 +138,7 @@ def test_only_the_newest_parameters_are_handed_out(ros: Ros, tmp_path: Path) -> 
     assert actor.parameters() is None
 
 
-def test_parameters_of_a_restarted_learner_count_although_their_version_is_lower(
-    ros: Ros, tmp_path: Path
-) -> None:
+def test_parameters_of_a_restarted_learner_count_although_their_version_is_lower(ros: Ros, tmp_path: Path) -> None:
     learner = ros.node("learner")
     endpoint = RosLearnerEndpoint(learner, tmp_path / "journal")
     actor = RosTransport(ros.node("actor"), CONFIG)
@@ -194,9 +192,7 @@ def test_damaged_messages_are_counted_and_ignored(ros: Ros, tmp_path: Path) -> N
     # Durability as the subscribers of each topic ask for it.
     newest = transport.NEWEST
     lines = {
-        name: stranger.create_publisher(
-            UInt8MultiArray, name, newest if "param" in name else QoSProfile(depth=10)
-        )
+        name: stranger.create_publisher(UInt8MultiArray, name, newest if "param" in name else QoSProfile(depth=10))
         for name in (transport.TRANSITIONS, transport.ACK, transport.PARAMETERS)
     }
     wait_for(lambda: all(line.get_subscription_count() for line in lines.values()), "discovery")

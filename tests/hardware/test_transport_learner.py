@@ -124,9 +124,7 @@ def episode(name: str, steps: int, phase: str = "learn") -> list[Event]:
     for step in range(steps):
         last = step == steps - 1
         events.append(
-            Transition(
-                name, step, state, action, action, False, float(last), state, last, False, step / 10, 0
-            )
+            Transition(name, step, state, action, action, False, float(last), state, last, False, step / 10, 0)
         )
     return [*events, EpisodeEnd(name, True, steps, 1.0, 0)]
 
@@ -188,9 +186,7 @@ def test_existing_and_damaged_checkpoints_do_no_harm(tmp_path: Path) -> None:
     assert any("not a usable checkpoint" in line for line in third.log.lines)
     third.loop.stop()
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert "step_000000040" in names and not any(
-        name.startswith((".partial", "step_000000099")) for name in names
-    )
+    assert "step_000000040" in names and not any(name.startswith((".partial", "step_000000099")) for name in names)
 
 
 def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:

@@ -83,10 +83,7 @@ def test_learning_ends_at_the_minutes_too():
 
 def test_start_states_of_the_phases_never_meet():
     seeds = [
-        episode_seed(seed, phase, index)
-        for seed in (0, 1, 7)
-        for phase in PHASES
-        for index in (0, SEEDS_PER_PHASE - 1)
+        episode_seed(seed, phase, index) for seed in (0, 1, 7) for phase in PHASES for index in (0, SEEDS_PER_PHASE - 1)
     ]
     assert len(set(seeds)) == len(seeds)
     ranges = np.array(seeds).reshape(-1, 2)

@@ -55,11 +55,7 @@ def test_missing_and_differing_packages(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(checks, "CONSTRAINTS", pins)
     monkeypatch.setattr(checks, "_requirements", lambda: ["rich", 'viser; extra == "gui"'])
     result = checks.check_packages()
-    assert (
-        result.status is Status.WARN
-        and "tested: 0.0.1" in result.found
-        and "not-installed" not in result.found
-    )
+    assert result.status is Status.WARN and "tested: 0.0.1" in result.found and "not-installed" not in result.found
     monkeypatch.setattr(checks, "_requirements", lambda: ["robot-rl-no-such-package>=2"])
     result = checks.check_packages()
     assert result.status is Status.FAIL and "robot-rl-no-such-package" in result.found
@@ -138,9 +134,7 @@ def _renders(backend: str) -> bool:
     return True
 
 
-def test_probe_ignores_modules_in_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_probe_ignores_modules_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit(3)")
     monkeypatch.chdir(tmp_path)
     assert run_probe("import json, os; print(json.dumps({'cwd': os.getcwd()}))") == {"cwd": os.getcwd()}

@@ -9,9 +9,7 @@ from robot_rl.errors import SpecError
 from robot_rl.types import ArmTarget
 from tests.kinematic_world import KinematicWorld
 
-CONFIG = EnvConfig(
-    action=("x", "y", "z", "gripper"), translation_m=0.02, objects=("goal",), scalars=("height_m",)
-)
+CONFIG = EnvConfig(action=("x", "y", "z", "gripper"), translation_m=0.02, objects=("goal",), scalars=("height_m",))
 
 
 def make(**world):

@@ -1,5 +1,7 @@
 """Poses against scipy's rotations."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -34,7 +36,7 @@ def test_rotations_agree_with_scipy(poses):
 
 
 def test_compose_relative_and_inverse_are_one_group(poses):
-    for a, b in zip(poses[:-1], poses[1:], strict=True):
+    for a, b in pairwise(poses):
         step = frames.relative(a, b)
         back = frames.compose(a, step)
         np.testing.assert_allclose(back[:3], b[:3], atol=1e-10)
@@ -48,6 +50,4 @@ def test_half_turns_and_tiny_turns_survive_the_round_trip(axis):
     for angle in (np.pi - 1e-9, 1e-9, 0.0):
         rotvec = np.zeros(3)
         rotvec[axis] = angle
-        np.testing.assert_allclose(
-            frames.quat_to_rotvec(frames.rotvec_to_quat(rotvec)), rotvec, atol=1e-8
-        )
+        np.testing.assert_allclose(frames.quat_to_rotvec(frames.rotvec_to_quat(rotvec)), rotvec, atol=1e-8)

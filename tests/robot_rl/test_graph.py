@@ -125,9 +125,7 @@ def test_bad_files_are_refused(tmp_path: Path, nodes: list[dict[str, Any]], text
         graph(tmp_path, nodes, args={"headless": False, "n": 1})
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[1]", "nodes: [", "nodes: 3", "\x00", "nodes: !!python/object:os.system {}"]
-)
+@pytest.mark.parametrize("content", ["", "[1]", "nodes: [", "nodes: 3", "\x00", "nodes: !!python/object:os.system {}"])
 def test_files_that_are_no_graph(tmp_path: Path, content: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(content)
@@ -165,9 +163,7 @@ def test_unknown_graph_lists_the_known() -> None:
 
 @pytest.mark.parametrize("name", graph_names())
 @pytest.mark.parametrize("overrides", [[], ["headless=true"], ["use_sim=true", "namespace=lab"]])
-def test_shipped_graphs_resolve_with_one_guard_that_outlives_and_stops_last(
-    name: str, overrides: list[str]
-) -> None:
+def test_shipped_graphs_resolve_with_one_guard_that_outlives_and_stops_last(name: str, overrides: list[str]) -> None:
     shipped = resolve(read_graph(graph_path(name)), parse_overrides(overrides), {})
     found = names(shipped)
     assert found[0] == "guard" and shipped.processes[0].node.outlives

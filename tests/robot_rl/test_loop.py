@@ -115,9 +115,7 @@ def test_a_policy_that_says_nan_is_stopped_before_the_robot():
 
     env = RobotEnv(KinematicWorld(), CONFIG)
     with pytest.raises(SpecError):
-        run_episode(
-            env, Intervention(BadPolicy(4), NoHuman(4), env.action_spec), [], phase="learn"
-        )
+        run_episode(env, Intervention(BadPolicy(4), NoHuman(4), env.action_spec), [], phase="learn")
     assert env.world.commands == []
 
 
@@ -126,9 +124,7 @@ def test_records_survive_on_disk_and_a_torn_line_is_dropped(tmp_path):
     log = EpisodeLog(path)
     env = RobotEnv(KinematicWorld(), CONFIG)
     for _ in range(2):
-        run_episode(
-            env, Intervention(HoldPolicy(4), NoHuman(4), env.action_spec), [log], phase="learn"
-        )
+        run_episode(env, Intervention(HoldPolicy(4), NoHuman(4), env.action_spec), [log], phase="learn")
     with path.open("a") as stream:
         stream.write('{"phase": "lea')
     resumed = EpisodeLog(path)

@@ -181,9 +181,7 @@ def test_node_that_always_fails_is_given_up_and_the_rest_goes_on(up: Up, tmp_pat
 
 
 @pytest.mark.parametrize(("code", "restart"), [(3, "never"), (2, "on-failure")])
-def test_no_restart_where_none_is_asked_for_or_none_can_help(
-    up: Up, tmp_path: Path, code: int, restart: str
-) -> None:
+def test_no_restart_where_none_is_asked_for_or_none_can_help(up: Up, tmp_path: Path, code: int, restart: str) -> None:
     script = f"echo start >> {tmp_path}/bad; exit {code}"
     bad = {"name": "bad", "command": ["sh", "-c", script], "restart": restart}
     assert finish(up([bad])) == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import pytest
 
@@ -13,7 +13,7 @@ from sim.robosuite_world import RobosuiteWorld
 from sim.tasks import env_config, make_world
 
 
-@lru_cache(maxsize=None)
+@cache
 def shared_world(task: str, robot: str = "panda") -> RobosuiteWorld:
     return make_world(task, robot, image_hw=(48, 64))
 

@@ -44,7 +44,7 @@ def test_expert_solves_held_out_seeds(task: str) -> None:
         env.reset(seed=seed)
         progress = solve(env, make_expert(task), MAX_STEPS[task])
         assert progress is not None, f"seed {seed}"
-        assert 0.0 <= min(progress) and max(progress) == progress[-1] == 1.0
+        assert min(progress) >= 0.0 and max(progress) == progress[-1] == 1.0
         falls = np.minimum(np.diff(progress), 0.0)
         assert progress[0] < 0.4 and falls.sum() > -0.3, "progress should rise, but for small setbacks"
 

@@ -20,9 +20,7 @@ pytestmark = pytest.mark.usefixtures("opengl")
 def red_pixels(frame: CameraFrame) -> np.ndarray:
     """(M, 2) row and column of the pixels of the red cube."""
     color = frame.color.astype(int)
-    return np.argwhere(
-        (color[..., 0] > 90) & (color[..., 0] > 1.8 * np.maximum(color[..., 1], color[..., 2]))
-    )
+    return np.argwhere((color[..., 0] > 90) & (color[..., 0] > 1.8 * np.maximum(color[..., 1], color[..., 2])))
 
 
 def place_cube(world: RobosuiteWorld, offset_m: tuple[float, float, float]) -> None:

@@ -119,9 +119,7 @@ def test_arm_reaches_the_commanded_pose(robot: str) -> None:
 
 @pytest.mark.parametrize("robot", ["panda", "ur5e"])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_target_two_centimetres_ahead_moves_the_arm_at_a_fifth_of_a_metre_per_second(
-    robot: str, axis: int
-) -> None:
+def test_target_two_centimetres_ahead_moves_the_arm_at_a_fifth_of_a_metre_per_second(robot: str, axis: int) -> None:
     world = shared_world("lift", robot)
     world.reset(0)
     step = np.append(np.eye(3)[axis] * (-0.02 if axis == 2 else 0.02), [1.0, 0.0, 0.0, 0.0])
@@ -206,9 +204,7 @@ def test_clock_stamps_everything() -> None:
     assert world.task_state().stamp_s == 101.0
 
 
-@pytest.mark.parametrize(
-    "pose", [np.full(7, np.nan), np.zeros(7), np.array([0.4, 0, 0.1, 2.0, 0, 0, 0]), np.zeros(6)]
-)
+@pytest.mark.parametrize("pose", [np.full(7, np.nan), np.zeros(7), np.array([0.4, 0, 0.1, 2.0, 0, 0, 0]), np.zeros(6)])
 def test_malformed_target_is_refused_and_changes_nothing(pose: np.ndarray) -> None:
     world = shared_world("lift")
     world.reset(0)

@@ -51,9 +51,7 @@ def test_full_action_moves_the_tcp_by_its_unit_along_its_own_axis(task: str) -> 
         twist = np.concatenate([moved[:3], frames.quat_to_rotvec(moved[3:])])
         expected = np.zeros(6)
         place = ("x", "y", "z", "rx", "ry", "rz").index(name)
-        expected[place] = sign * (
-            env.action_spec.translation_m if place < 3 else env.action_spec.rotation_rad
-        )
+        expected[place] = sign * (env.action_spec.translation_m if place < 3 else env.action_spec.rotation_rad)
         assert twist[:3] == pytest.approx(expected[:3], abs=0.15 * env.action_spec.translation_m)
         assert twist[3:] == pytest.approx(expected[3:], abs=0.2 * env.action_spec.rotation_rad)
 
@@ -68,9 +66,7 @@ def test_full_action_moves_the_tcp_by_its_unit_along_its_own_axis(task: str) -> 
         ("stack", "cubeA_joint0", None, [0.0, 0.1, 0.82]),
     ],
 )
-def test_success_is_robosuites_own(
-    task: str, joint: str, solved: list[float] | None, unsolved: list[float]
-) -> None:
+def test_success_is_robosuites_own(task: str, joint: str, solved: list[float] | None, unsolved: list[float]) -> None:
     world = shared_world(task)
     for place, success in ((unsolved, False), (solved, True)):
         world.reset(0)
