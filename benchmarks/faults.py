@@ -79,7 +79,9 @@ def figures(kills: Sequence[Kill], record: Record, problems: dict[str, list[str]
         result.append(Figure(f"{victim}.resumed", resumed / len(mine), "share", 1.0, len(mine), interval))
         times_s = [kill.resume_s for kill in mine]
         span = (min(times_s), max(times_s))
-        result.append(Figure(f"{victim}.back_after", float(np.median(times_s)), "s, median", None, len(mine), span))
+        result.append(
+            Figure(f"{victim}.back_after", float(np.median(times_s)), "s, median and range", None, len(mine), span)
+        )
     unsafe = len(problems["commands"]) + len(problems["disarmed"])
     lost = len(problems["messages"])
     targets, acked = len(record.targets), record.acked

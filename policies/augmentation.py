@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-PAD_PX = 4
+PAD_PX = 4  # DrQ (2004.13649), as in HIL-SERL
 
 
 def random_crop(images: Tensor, generator: torch.Generator, pad_px: int = PAD_PX) -> Tensor:
-    """DrQ's random shift (2004.13649): pad by replication, crop back at random, each image for itself.
+    """DrQ's random shift: pad by replication, crop back at random, each image for itself.
 
     `images` (B, H, W, C) uint8 to the same shape and type.
     """
-    batch, height, width, _ = images.shape
-    padded = F.pad(images.permute(0, 3, 1, 2).float(), (pad_px,) * 4, mode="replicate").to(images.dtype)
-    shifts = torch.randint(0, 2 * pad_px + 1, (2, batch), generator=generator, device=images.device)
-    rows = shifts[0][:, None] + torch.arange(height, device=images.device)
-    columns = shifts[1][:, None] + torch.arange(width, device=images.device)
-    each = torch.arange(batch, device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]]
+    batch, height, width, channels = images.shape
+    device = images.device
+    shifts = torch.randint(-pad_px, pad_px + 1, (2, batch, 1), generator=generator, device=device)
+    # A row or column beyond the edge is the edge's: the padded image itself is never needed. Whole rows first,
+    # then columns within them, is several times as fast as picking pixel by pixel.
+    rows = (shifts[0] + torch.arange(height, device=device)).clamp_(0, height - 1)
+    columns = (shifts[1] + torch.arange(width, device=device)).clamp_(0, width - 1)
+    first_row = torch.arange(batch, device=device).unsqueeze(1) * height
+    shifted = images.reshape(batch * height, -1).index_select(0, (first_row + rows).view(-1))
+    elements = columns.unsqueeze(2) * channels + torch.arange(channels, device=device)
+    elements = elements.view(batch, 1, -1).expand(-1, height, -1)
+    return shifted.view(batch, height, -1).gather(2, elements).view(images.shape)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from policies.encoders import StateEncoder
+from policies.encoders import ImageEncoder, PixelEncoder, StateEncoder
 from robot_rl.algorithms.networks import GRIPPER_VALUES, PolicyNetworks
 from robot_rl.critics import DiscreteCritic
 from robot_rl.ensemble import EnsembleMLP
@@ -34,6 +34,10 @@ class GaussianConfig:
     """tanh, silu or relu."""
     state_features: int | None = None
     """Width of a dense layer in front of the state; none feeds the state in as it is."""
+    image_channels: tuple[int, ...] = (32, 32, 32)
+    """Channels of each camera's convolutions, 3x3 with stride 2."""
+    image_features: int = 128
+    """Width of each camera's bottleneck."""
     gripper_epsilon: float = 0.0
     """Probability of a random gripper command per step while exploring."""
 
@@ -61,8 +65,7 @@ def build_networks(
     """The policy's networks with weights drawn from `seed`; learner and actor both build them with this."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = StateEncoder(observation_spec.state_dim, config.state_features)
-        features = encoder.feature_dim
+        encoder, features = _build_encoder(config, observation_spec)
         actor = GaussianActor(features, action_spec.arm_dim, config)
         gripper = None
         if action_spec.has_gripper:
@@ -70,6 +73,21 @@ def build_networks(
     names = observation_spec.arrays[STATE_KEY].names if STATE_KEY in observation_spec.arrays else ()
     target_index = names.index(GRIPPER_TARGET) if GRIPPER_TARGET in names else None
     return PolicyNetworks(encoder, actor, gripper, features, action_spec.arm_dim, target_index)
+
+
+def _build_encoder(config: GaussianConfig, spec: ObservationSpec) -> tuple[nn.Module, int]:
+    """The encoder of what `spec` has, and its number of features."""
+    state = StateEncoder(spec.state_dim, config.state_features) if spec.state_dim else None
+    if not spec.image_keys:
+        if state is None:
+            raise ConfigError("the observation has neither a state nor an image")
+        return state, state.feature_dim
+    cameras = {}
+    for key in spec.image_keys:
+        height, width, _ = spec.arrays[key].shape
+        cameras[key] = ImageEncoder((height, width), config.image_channels, config.image_features)
+    dim = len(cameras) * config.image_features + (state.feature_dim if state else 0)
+    return PixelEncoder(cameras, state), dim
 
 
 class GaussianPolicy:

@@ -21,9 +21,14 @@ class CriticEnsemble(nn.Module):
         super().__init__()
         self.net = EnsembleMLP(members, features + actions, hidden, 1, activation)
 
-    def forward(self, features: Tensor, action: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """Features (B, F), arm action (B, A): values (N, B), of the `chosen` members only if given."""
-        return self.net(features, action, chosen=chosen).squeeze(-1)
+    def forward(
+        self, features: Tensor, action: Tensor, chosen: Tensor | None = None, frozen: bool = False
+    ) -> Tensor:
+        """Features (B, F), arm action (B, A): values (N, B), of the `chosen` members only if given.
+
+        `frozen` is for the actor's loss: gradients reach the inputs, not the critics.
+        """
+        return self.net(features, action, chosen=chosen, frozen=frozen).squeeze(-1)
 
 
 class DiscreteCritic(nn.Module):

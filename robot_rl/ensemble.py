@@ -191,9 +191,12 @@ class EnsembleMLP(nn.Module):
             parameters += [_xavier(members, width, outputs), torch.zeros(members, 1, outputs)]
         self.layers = nn.ParameterList(parameters)
 
-    def forward(self, *inputs: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """Inputs (B, I1), (B, I2), ... as one (B, I), seen by all members: (N, B, O), of the `chosen` ones only."""
-        parameters = list(self.layers)
+    def forward(self, *inputs: Tensor, chosen: Tensor | None = None, frozen: bool = False) -> Tensor:
+        """Inputs (B, I1), (B, I2), ... as one (B, I), seen by all members: (N, B, O), of the `chosen` ones only.
+
+        `frozen` passes gradients to the inputs alone, at half the price.
+        """
+        parameters: list[Tensor] = [layer.detach() for layer in self.layers] if frozen else list(self.layers)
         if chosen is not None:
             parameters = [parameter.index_select(0, chosen) for parameter in parameters]
         if not torch.is_grad_enabled():

@@ -50,11 +50,11 @@ class LearnerConfig:
 
     batch_size: int = 256
     """Transitions per update; half from demonstrations and interventions."""
-    utd: float = 2.0
+    utd: float = 4.0
     """Updates per online transition."""
     warmup_steps: int = 100
     """Online transitions before the first online update."""
-    pretrain_updates: int = 0
+    pretrain_updates: int = 1000
     """Updates on the demonstrations alone, before the first online transition."""
     capacity: int = 200_000
     """Transitions kept in each buffer."""

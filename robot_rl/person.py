@@ -55,9 +55,9 @@ class PersonConfig:
     """Correlation time of the shake."""
     grip_pause_s: float = 0.3
     """Stillness before the gripper button is pressed."""
-    patience_s: float = 1.5
+    patience_s: float = 2.5
     """Time without progress after which the person takes over."""
-    progress_step: float = 0.03
+    progress_step: float = 0.02
     """Gain in progress that counts as going forward."""
     setback: float = 0.15
     """Loss of progress from the best reached that makes the person take over at once."""
@@ -65,7 +65,7 @@ class PersonConfig:
     """Shortest time in control."""
     handback_gain: float = 0.25
     """Gain in progress since taking over at which control is handed back."""
-    last_takeover: int = 2
+    last_takeover: int = 1
     """Take-over of an episode (1 is the first) after which control is not handed back any more."""
 
 

@@ -10,10 +10,10 @@ OpenGL is imported when the first frame is asked for: state-only runs never need
 # pyright: reportAttributeAccessIssue=false, reportMissingTypeStubs=false
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -135,7 +135,8 @@ class SceneRenderer:
 
     def close(self) -> None:
         if self._renderer is not None:
-            self._release()
+            atexit.unregister(self.close)
+            self._renderer.close()
             self._renderer = None
 
     def _open(self) -> mujoco.Renderer:
@@ -147,8 +148,8 @@ class SceneRenderer:
             renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._config.shadows
             renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = self._config.reflections
             self._renderer = renderer
-            # At exit at the latest: PyOpenGL cannot release contexts once modules are being torn down.
-            self._release = weakref.finalize(self, renderer.close)
+            # At exit at the latest, and before MuJoCo's own exit handler ends the display that contexts need.
+            atexit.register(self.close)
         return self._renderer
 
     def _intrinsics(self, camera: str) -> tuple[float, float, float, float]:

@@ -91,16 +91,17 @@ TASKS: dict[str, SimTask] = {
             action=GRASP_TURN,
             translation_m=0.025,
             rotation_rad=0.2,
-            max_steps=150,
+            max_steps=200,
             objects=("handle",),
             scalars=("hinge_rad", "latch_rad"),
         ),
         scalars={"hinge_rad": _hinge_rad, "latch_rad": _latch_rad},
         home_joint_rad={
-            "panda": (0.54, 0.18, -0.14, -2.47, -1.20, 1.41, 1.89),
-            "ur5e": (-2.65, -1.86, -2.04, -2.38, 0.50, 0.0),
+            "panda": (0.54, 0.18, -0.14, -2.47, -1.20, 1.41, -1.25),
+            "ur5e": (-2.65, -1.86, -2.04, -2.38, 0.50, 3.14),
         },
-        world_options={"start_rotvec_rad": (0.0, -np.pi / 2, 0.0)},
+        # Half a turn about (-1, 0, 1): TCP z into the door, x up. With x down, the Panda could not turn far enough.
+        world_options={"start_rotvec_rad": (-np.pi / 2**0.5, 0.0, np.pi / 2**0.5)},
     ),
     # Success: the nut's centre is within 3 cm of the peg's axis sideways and below 5 cm above the table, and
     # the TCP is more than 4.2 cm from it (true when it is held by its handle).
@@ -114,7 +115,7 @@ TASKS: dict[str, SimTask] = {
     "pick_place_can": SimTask(
         "PickPlaceCan",
         {"can": "body:Can_main", "goal": "body:VisualCan_main"},
-        EnvConfig(action=GRASP, translation_m=0.025, max_steps=150, objects=("can", "goal")),
+        EnvConfig(action=GRASP, translation_m=0.025, max_steps=250, objects=("can", "goal")),
         world_options={"parked_bodies": ("Milk_main", "Bread_main", "Cereal_main")},
     ),
     # Success: the red cube rests on the green one, lifted, touching it, and is not held.

@@ -77,6 +77,10 @@ class AttendedWorld(RosWorld):
     def disarm(self) -> None:
         self._disarm()
 
+    def guard_status(self) -> Mapping[str, str]:
+        """What the guard said last; empty before it spoke."""
+        return self._inbox.guard_status
+
 
 class ActorNode(ManagedNode[ActorNodeConfig]):
     """Thin: topics and services here, episodes in `EpisodeRunner`."""
@@ -120,7 +124,15 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
         log = EpisodeLog(self._directory / "episodes.jsonl", self._on_record)
         actor = Actor(env, policy, human, self._transport, experiment.schedule, log, [self._recorder])
         self._rate_hz = env_config.rate_hz
-        self._runner = EpisodeRunner(actor, human, self._learner, self._announce, self.get_logger(), config.runner)
+        self._runner = EpisodeRunner(
+            actor,
+            human,
+            self._learner,
+            self._world.guard_status,
+            self._announce,
+            self.get_logger(),
+            config.runner,
+        )
         if log.records:
             self.get_logger().info(f"resumed after {len(log.records)} episodes, {log.env_steps} steps of learning")
         self._create_services(self._runner)

@@ -6,7 +6,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -20,6 +20,8 @@ from robot_rl.types import Verdict
 LEARNER_SILENCE_S = 5.0
 """The learner speaks once a second; after this it counts as absent."""
 TELL_EVERY_S = 10.0
+DISARM_REASON = "requested"
+"""The guard's reason when its service ~/disarm was called."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class EpisodeRunner:
         actor: Actor,
         human: TopicHuman,
         learner: LearnerWatch,
+        guard_status: Callable[[], Mapping[str, str]],
         announce: Callable[[PhaseMessage], None],
         log: RcutilsLogger,
         config: RunnerConfig,
@@ -74,11 +77,13 @@ class EpisodeRunner:
         self.is_running = False
         self._human = human
         self._learner = learner
+        self._guard_status = guard_status
         self._announce = announce
         self._log = log
         self._config = config
         self._paused = config.paused
         self._permits = 0
+        self._is_disarmed = False  # by a person, within an episode
         self._has_final_policy = False
         self._now = PhaseMessage("demo", 0, "idle")
         self.thread = threading.Thread(target=self._run, name="episodes", daemon=True)
@@ -88,10 +93,10 @@ class EpisodeRunner:
         self._paused = True
 
     def resume(self) -> None:
-        self._paused = False
+        self._paused = self._is_disarmed = False
 
     def permit(self) -> None:
-        """While paused: run one episode."""
+        """While paused or disarmed: run one episode."""
         self._permits += 1
 
     def judge(self, verdict: Verdict) -> bool:
@@ -139,7 +144,8 @@ class EpisodeRunner:
             except HardwareError as error:
                 if time.monotonic() - failing_since_s > self._config.patience_s:
                     raise
-                self._log.warning(f"episode broken off, trying again: {error}")
+                self._log.warning(f"episode broken off: {error}")
+                self._heed_disarming()
                 self.stopping.wait(1.0)
             finally:
                 self.is_running = False
@@ -157,6 +163,13 @@ class EpisodeRunner:
             return "evaluate", actor.evaluate_once
         return "finished", None
 
+    def _heed_disarming(self) -> None:
+        """Whoever disarms within an episode wants the arm to stop: do not arm it again for them."""
+        status = self._guard_status()
+        if status.get("armed") == "false" and status.get("reason") == DISARM_REASON:
+            self._is_disarmed = True
+            self._log.warning("the guard was disarmed by hand: arm it, or call ~/resume, to go on")
+
     def _finish_learning(self) -> None:
         self.actor.finish_learning()
         self._has_final_policy = True
@@ -165,7 +178,10 @@ class EpisodeRunner:
         """Hold while paused or while the learner is away; False when the process is to end."""
         began_s = told_s = time.monotonic()
         while not self.stopping.is_set():
-            allowed = not self._paused or self._permits > 0
+            if self._guard_status().get("armed") == "true":
+                self._is_disarmed = False
+            held = self._paused or self._is_disarmed
+            allowed = not held or self._permits > 0
             needs_learner = phase != "evaluate" and not self._learner.is_alive
             if allowed and not needs_learner:
                 self._permits = max(self._permits - 1, 0)
@@ -175,7 +191,7 @@ class EpisodeRunner:
                 raise StaleError(f"the learner has been silent for {now_s - began_s:.0f} s; is it running?")
             if now_s - told_s > TELL_EVERY_S or told_s == began_s:
                 told_s = now_s
-                self._log.info("waiting for the learner" if needs_learner else "paused")
+                self._log.info("waiting for the learner" if allowed else "paused")
             self.stopping.wait(0.1)
         return False
 

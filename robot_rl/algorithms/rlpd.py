@@ -4,11 +4,13 @@ RLPD (2302.02948): LayerNorm critic ensemble, random subset in the target, half 
 demonstrations (the memory does that). HIL-SERL (2410.21845): the gripper is a discrete choice with its
 own double-DQN critic and a penalty for every change; the actor covers the arm alone.
 
-Three additions, each for a failure that was seen with sparse rewards:
+Four additions, each for a failure that was seen with sparse rewards:
 - Targets are clipped to the values that are possible (as in HER, 1707.01495, appendix A): without it the critics
   run away from [0, 1] once the policy leaves the data.
 - The gripper's choices differ in value by little more than the discount, less than the error of a critic. Where a
   person acted, the person's choice must win by a margin (DQfD, 1704.03732, equation 2).
+- The arm also imitates the person, less and less (TD3+BC, 2106.06860, with a weight that decays): before there is
+  enough experience the critics are wrong beside the data, and a policy that follows them there never comes back.
 - What acts is a slow average of the learned networks: the newest ones swing between nearly equal choices.
 
 Shape letters: B batch, N critics, A arm action elements, F features.
@@ -62,8 +64,10 @@ class RLPDConfig:
     """Reward of a gripper command that changes the gripper's target; seen by the gripper critic alone."""
     gripper_margin: float = 0.1
     """By how much the person's gripper choice must exceed the others where the person acted; 0 turns it off."""
-    bc_weight: float = 0.5
-    """Weight of imitating the person's actions, in units of the mean |Q|; 0 turns it off."""
+    bc_weight: float = 3.0
+    """Weight of imitating the person at the start, in units of the mean |Q|; 0 turns it off."""
+    bc_half_life: float = 8000.0
+    """Updates after which that weight has halved: competent early, free to become faster than the person later."""
     value_range: tuple[float, float] | None = (0.0, 1.0)
     """Lowest and highest possible return; success is worth 1 and ends the episode. None does not clip."""
     acting_rate: float = 0.002
@@ -226,20 +230,23 @@ class RLPD:
         loss = losses.ensemble_loss(chosen.unsqueeze(0), target)
         if config.gripper_margin > 0.0:
             same = q == chosen.unsqueeze(1)  # the choice itself, and one with the same effect
-            loss = loss + losses.margin_loss(q, chosen, same, config.gripper_margin, data.is_intervention)
+            # A hand that waits before it presses shows "keep" many times where "close" is meant: weigh them alike.
+            for rows in (data.is_intervention * data.toggled, data.is_intervention * (1.0 - data.toggled)):
+                loss = loss + losses.margin_loss(q, chosen, same, config.gripper_margin, rows)
         return loss
 
     def _update_actor(self, data: TensorBatch, features: Tensor) -> dict[str, Tensor]:
         """One step of actor and temperature; the encoder is not the actor's to change."""
         mean, std = self.networks.actor(features)
         action, log_prob = self._sample(mean, std)
-        q = self.critics(features, action)
+        q = self.critics(features, action, frozen=True)
         loss = losses.actor_loss(q, log_prob, self.temperature)
         metrics = {"actor_loss": loss.detach(), "entropy": -log_prob.detach().mean()}
         if self.config.bc_weight > 0.0:
             imitation = losses.imitation_loss(mean.tanh(), data.arm_action, data.is_intervention)
             metrics["imitation_loss"] = imitation.detach()
-            loss = loss + self.config.bc_weight * losses.q_scale(q) * imitation
+            weight = self.config.bc_weight * 0.5 ** (self._updates / self.config.bc_half_life)
+            loss = loss + weight * losses.q_scale(q) * imitation
         self._actor_adam.minimise(loss)
         temperature_loss = losses.temperature_loss(self._log_temperature[0], log_prob, self._target_entropy)
         self._temperature_adam.minimise(temperature_loss.squeeze())

@@ -11,7 +11,7 @@ from robot_rl.env import EnvConfig, RobotEnv
 
 
 def main(namespace: str) -> None:
-    world = RosWorld(RosWorldConfig(namespace=namespace))
+    world = RosWorld(RosWorldConfig(namespace=namespace, state_deadline_s=3.0, guard_timeout_s=4.0))
     env = RobotEnv(world, EnvConfig(translation_m=0.01, max_steps=10**6))
     env.reset(seed=1)
     while True:

@@ -30,8 +30,9 @@ GUARD = {
     "workspace_low_m": [0.2, -0.4, 0.0],
     "workspace_high_m": [0.8, 0.4, 0.6],
     # A busy machine: what matters here is order and content, not the last millisecond.
-    "expire_periods": 5.0,
-    "state_timeout_s": 0.6,
+    "expire_periods": 10.0,
+    "state_timeout_s": 2.0,
+    "clock_jump_s": 20.0,
 }
 
 

@@ -110,11 +110,19 @@ class Learner:
 class Bench:
     """A runner with everything around it."""
 
-    def __init__(self, world: BreakableWorld, config: RunnerConfig = PATIENT, *, person_engages: bool = True) -> None:
+    def __init__(
+        self,
+        world: BreakableWorld,
+        config: RunnerConfig = PATIENT,
+        *,
+        person_engages: bool = True,
+        guard: dict[str, str] | None = None,
+    ) -> None:
         env = RobotEnv(world, ENV)
         self.learner = Learner()
         self.human = Human(env, person_engages)
         self.told: list[PhaseMessage] = []
+        self.guard = guard or {"armed": "true", "reason": "armed"}
         self.line = Line()
         schedule = ScheduleConfig(demos=2, learn_steps=40, evaluate_episodes=2)
         log = logging.getLogger("runner")
@@ -125,6 +133,7 @@ class Bench:
             self.actor,
             cast(Any, self.human),
             cast(Any, self.learner),
+            lambda: self.guard,
             self.told.append,
             cast(Any, quiet()),
             config,
@@ -228,3 +237,16 @@ def test_stopping_discards_the_episode_under_way() -> None:
     bench.finish()
     assert not bench.runner.finished and bench.runner.error is None
     assert [record.discarded for record in bench.actor.log.records] == [True]
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_an_arm_disarmed_by_hand_is_not_armed_again(by_hand: bool) -> None:
+    """It goes on when a person arms the guard; a guard that disarmed by itself is armed again at once."""
+    world = BreakableWorld(broken_at=(3,))
+    bench = Bench(world, guard={"armed": "false", "reason": "requested" if by_hand else "arm state is old"})
+    bench.wait_for(lambda: bench.phases)
+    time.sleep(1.5)  # the runner tries again after a second
+    assert (len(bench.phases) == 1) == by_hand
+    bench.guard["armed"] = "true"
+    bench.finish()
+    assert bench.runner.finished

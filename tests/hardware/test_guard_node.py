@@ -75,8 +75,8 @@ def test_an_armed_guard_passes_a_good_command_on_and_then_holds(armed: Rig) -> N
     [
         (np.full(7, np.nan), 0.0, "not finite"),
         (np.array([0, 0, 0, 1.0, 0, 0, 0]), 0.0, "quaternion"),
-        (np.array([0.01, 0, 0, 0, 0, 0, 0]), 1.0, "stale"),
-        (np.array([0.01, 0, 0, 0, 0, 0, 0]), -1.0, "future"),
+        (np.array([0.01, 0, 0, 0, 0, 0, 0]), 5.0, "stale"),
+        (np.array([0.01, 0, 0, 0, 0, 0, 0]), -5.0, "future"),
         (np.array([0.2, 0, 0, 0, 0, 0, 0]), 0.0, "first command too far"),
     ],
 )

@@ -27,7 +27,7 @@ def make(log: EpisodeLog, schedule: ScheduleConfig) -> tuple[Actor, Learner]:
     learner = Learner(
         algorithm,
         ExperienceMemory(*specs, capacity=2000, seed=0),
-        LearnerConfig(batch_size=32, warmup_steps=10),
+        LearnerConfig(batch_size=32, warmup_steps=10, utd=2.0, pretrain_updates=0),
     )
     person = ScriptedPerson(GoalExpert(), env.action_spec, PersonConfig(hand_speed=0.8), seed=0)
     human = ScriptedHuman(person, env.snapshot)

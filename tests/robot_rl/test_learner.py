@@ -41,7 +41,7 @@ class CountingMemory:
 
 
 def make(**config):
-    return Learner(CountingAlgorithm(), CountingMemory(), LearnerConfig(**config))
+    return Learner(CountingAlgorithm(), CountingMemory(), LearnerConfig(**{"pretrain_updates": 0, **config}))
 
 
 def test_updates_never_run_ahead_of_the_data():

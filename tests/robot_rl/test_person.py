@@ -58,7 +58,7 @@ def test_takes_over_at_a_setback_seen_one_reaction_time_late():
 
 
 def test_hands_back_after_the_gain_and_the_shortest_hold():
-    person = make(reaction_s=0.0, patience_s=1.0, hold_s=1.0, handback_gain=0.25)
+    person = make(reaction_s=0.0, patience_s=1.0, hold_s=1.0, handback_gain=0.25, last_takeover=2)
     progress = [0.0 if t < 12 else 0.3 for t in range(30)]
     engaged = [person.react(snapshot(t / 10, p)).engaged for t, p in enumerate(progress)]
     assert engaged.index(True) == 10

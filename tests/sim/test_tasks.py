@@ -26,7 +26,7 @@ def test_observations_keep_their_promise_and_nothing_is_solved_at_the_start(task
     for seed in range(3):
         observation, _ = env.reset(seed=seed)
         env.observation_spec.check(observation)
-        assert np.abs(observation["state"]).max() < 10.0
+        assert np.abs(observation["state"]).max() < 15.0
         assert not env.snapshot().task.success
         contacts = _robot_contacts(shared_world(task, robot))
         assert not contacts, f"starts in contact: {contacts}"
@@ -44,7 +44,8 @@ def test_full_action_moves_the_tcp_by_its_unit_along_its_own_axis(task: str) -> 
         env.reset(seed=1)
         action = np.zeros(env.action_spec.dim)
         action[index] = sign
-        env.step(action)
+        for _ in range(3):  # up to speed
+            env.step(action)
         before = env.snapshot().arm.pose_base_tcp
         env.step(action)
         moved = frames.relative(before, env.snapshot().arm.pose_base_tcp)
@@ -53,7 +54,7 @@ def test_full_action_moves_the_tcp_by_its_unit_along_its_own_axis(task: str) -> 
         place = ("x", "y", "z", "rx", "ry", "rz").index(name)
         expected[place] = sign * (env.action_spec.translation_m if place < 3 else env.action_spec.rotation_rad)
         assert twist[:3] == pytest.approx(expected[:3], abs=0.15 * env.action_spec.translation_m)
-        assert twist[3:] == pytest.approx(expected[3:], abs=0.2 * env.action_spec.rotation_rad)
+        assert twist[3:] == pytest.approx(expected[3:], abs=0.15 * env.action_spec.rotation_rad)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,8 @@ def test_success_is_robosuites_own(task: str, joint: str, solved: list[float] | 
     world = shared_world(task)
     for place, success in ((unsolved, False), (solved, True)):
         world.reset(0)
-        if place is None:  # on the other cube; it needs contact, so let it settle
+        world.advance(0.3)  # objects are dropped from a centimetre or so
+        if place is None:  # on the other cube
             green = world.data.joint("cubeB_joint0").qpos
             place = [green[0], green[1], green[2] + 0.046]
         address = int(world.model.joint(joint).qposadr[0])
