@@ -36,6 +36,8 @@ from tests.faults.campaign import (  # noqa: E402
 )
 from tests.faults.recorder import Record  # noqa: E402
 
+SLOW_S = 15.0
+"""A return that takes longer is worth a look at what the actor was waiting for."""
 VICTIMS = ("learner", "actor", "gui", "sim_robot")
 
 
@@ -100,6 +102,8 @@ def figures(kills: Sequence[Kill], record: Record, problems: dict[str, list[str]
 def _kill(campaign: Campaign, victim: str, place: str) -> Kill:
     kill = campaign.kill(victim)
     print(f"{place}: {victim} {'back' if kill.resumed else 'NOT back'} after {kill.resume_s:.1f} s", flush=True)
+    if kill.resume_s > SLOW_S:
+        print(f"the actor meanwhile:\n{campaign.rig.log('actor')[-2000:]}", file=sys.stderr)
     return kill
 
 

@@ -90,7 +90,11 @@ def _versions() -> dict[str, str]:
 
 def _machine() -> dict[str, Any]:
     model = next(
-        (line.split(":", 1)[1].strip() for line in _read("/proc/cpuinfo").splitlines() if line.startswith("model name")),
+        (
+            line.split(":", 1)[1].strip()
+            for line in _read("/proc/cpuinfo").splitlines()
+            if line.startswith("model name")
+        ),
         platform.processor(),
     )
     return {"system": f"{platform.system()} {platform.machine()}", "processor": model, "cores": os.cpu_count()}

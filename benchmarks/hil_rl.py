@@ -262,7 +262,7 @@ def _cycle_time(runs: list[dict[str, Any]]) -> list[Figure]:
 def duty_cycle(seed: int, directory: Path) -> Figure:
     """Share of learning wall clock, resets excluded, in which the robot collects data: the real graph, over DDS."""
     from robot_rl.records import duty_cycle as share
-    from robot_rl.records import read_records
+    from robot_rl.records import find_records
 
     run_dir = directory / f"duty_cycle_{seed}_{int(time.time())}"
     overrides = f"schedule.demos=3 schedule.learn_minutes={DUTY_MINUTES} schedule.evaluate_episodes=1"
@@ -270,7 +270,7 @@ def duty_cycle(seed: int, directory: Path) -> Figure:
     command = [sys.executable, "-m", "robot_rl.apps.cli", "up", "graph=demo", "--quiet", *arguments]
     environment = os.environ | {"ROS_DOMAIN_ID": str(100 + os.getpid() % 100)}
     subprocess.run(command, env=environment, check=True, stdout=sys.stderr, timeout=1200)
-    records = read_records(run_dir / "episodes.jsonl")
+    records = find_records(run_dir)
     learned = sum(record.phase == "learn" for record in records)
     return Figure(
         "duty_cycle",

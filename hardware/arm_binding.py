@@ -232,9 +232,7 @@ class ArmBinding:
         if self.model not in robots.names():
             raise UnknownNameError("robot model", self.model, robots.names())
         if len(self.home_joints_rad) != len(self.joints):
-            raise ConfigError(
-                f"home_joints_rad has {len(self.home_joints_rad)} values, not {len(self.joints)}"
-            )
+            raise ConfigError(f"home_joints_rad has {len(self.home_joints_rad)} values, not {len(self.joints)}")
         for joint, home in zip(self.joints, self.home_joints_rad, strict=True):
             if not joint.lower_rad <= home <= joint.upper_rad:
                 raise ConfigError(f"home_joints_rad: {home} is outside the limits of {joint.name}")

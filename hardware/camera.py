@@ -44,9 +44,7 @@ def fit(frame: CameraFrame, config: CameraConfig) -> CameraFrame:
     color = cv2.resize(frame.color[area], (out_w, out_h), interpolation=cv2.INTER_AREA)
     depth_m = frame.depth_m
     if depth_m is not None:
-        depth_m = np.asarray(
-            cv2.resize(depth_m[area], (out_w, out_h), interpolation=cv2.INTER_NEAREST), np.float32
-        )
+        depth_m = np.asarray(cv2.resize(depth_m[area], (out_w, out_h), interpolation=cv2.INTER_NEAREST), np.float32)
     intrinsics = frame.intrinsics
     if intrinsics is not None:
         fx, fy, cx, cy = intrinsics

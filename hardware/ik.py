@@ -103,9 +103,7 @@ class Kinematics:
         self._posture.set_target(np.asarray(home_rad, np.float64))
         self._limits = [
             mink.ConfigurationLimit(model, gain=1.0, min_distance_from_limits=self.config.limit_margin_rad),
-            mink.VelocityLimit(
-                model, {model.joint(i).name: self.config.max_step_rad for i in range(self.dim)}
-            ),
+            mink.VelocityLimit(model, {model.joint(i).name: self.config.max_step_rad for i in range(self.dim)}),
         ]
 
     def forward(self, joint_pos_rad: FloatArray) -> FloatArray:
@@ -135,10 +133,7 @@ class Kinematics:
             pose = self.forward(joints)
             distance_m = float(np.linalg.norm(pose[:3] - target[:3]))
             angle_rad = frames.geodesic_rad(pose[3:], target[3:])
-            if (
-                distance_m <= self.config.position_tolerance_m
-                and angle_rad <= self.config.rotation_tolerance_rad
-            ):
+            if distance_m <= self.config.position_tolerance_m and angle_rad <= self.config.rotation_tolerance_rad:
                 return joints
             # The pull towards home acts once per call: kept up, it would hold the TCP off the target.
             tasks = [self._reach] if iteration else [self._reach, self._posture]

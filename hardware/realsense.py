@@ -74,9 +74,7 @@ class CameraStatus:
 class RealSenseCamera:
     """Implements `robot_rl.protocols.Camera`. `start` it, `read` it, `close` it."""
 
-    def __init__(
-        self, config: RealSenseConfig, on_frame: Callable[[CameraFrame], None] | None = None
-    ) -> None:
+    def __init__(self, config: RealSenseConfig, on_frame: Callable[[CameraFrame], None] | None = None) -> None:
         """`on_frame` is called in the reader's thread with each new frame."""
         self.config = config
         self._on_frame = on_frame

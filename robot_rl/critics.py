@@ -21,9 +21,7 @@ class CriticEnsemble(nn.Module):
         super().__init__()
         self.net = EnsembleMLP(members, features + actions, hidden, 1, activation)
 
-    def forward(
-        self, features: Tensor, action: Tensor, chosen: Tensor | None = None, frozen: bool = False
-    ) -> Tensor:
+    def forward(self, features: Tensor, action: Tensor, chosen: Tensor | None = None, frozen: bool = False) -> Tensor:
         """Features (B, F), arm action (B, A): values (N, B), of the `chosen` members only if given.
 
         `frozen` is for the actor's loss: gradients reach the inputs, not the critics.

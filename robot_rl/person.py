@@ -55,7 +55,7 @@ class PersonConfig:
     """Correlation time of the shake."""
     grip_pause_s: float = 0.3
     """Stillness before the gripper button is pressed."""
-    patience_s: float = 2.5
+    patience_s: float = 2.0
     """Time without progress after which the person takes over."""
     progress_step: float = 0.02
     """Gain in progress that counts as going forward."""

@@ -91,6 +91,14 @@ def read_records(path: Path) -> list[EpisodeRecord]:
     return records
 
 
+def find_records(run_dir: Path) -> list[EpisodeRecord]:
+    """The episodes of a run, of one process or of an actor process; empty when there are none yet."""
+    for path in (run_dir / "episodes.jsonl", run_dir / "actor" / "episodes.jsonl"):
+        if path.exists():
+            return read_records(path)
+    return []
+
+
 def success_rate(records: Iterable[EpisodeRecord]) -> float:
     """Share of successful episodes; NaN without episodes."""
     outcomes = [record.success for record in records]

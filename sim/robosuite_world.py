@@ -89,6 +89,8 @@ class RobosuiteWorld:
         self.env = _make_env(config)
         self.model: mujoco.MjModel = self.env.sim.model._model
         self.data: mujoco.MjData = self.env.sim.data._data
+        # No air: robosuite's hands have the inertia of metre-sized boxes, which MuJoCo gives the drag of such.
+        self.model.opt.density = self.model.opt.viscosity = 0.0
         light_model(self.model, ROBOT_PREFIXES, config.render)
         self.clock = config.clock or (lambda: self.time_s)
         self.arm = RobosuiteArm(self.env, config, self.clock)

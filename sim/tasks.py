@@ -79,7 +79,7 @@ TASKS: dict[str, SimTask] = {
     "lift": SimTask(
         "Lift",
         {"cube": "body:cube_main"},
-        EnvConfig(action=GRASP, translation_m=0.025, max_steps=100, objects=("cube",)),
+        EnvConfig(action=GRASP, translation_m=0.025, max_steps=150, objects=("cube",)),
     ),
     # Success: hinge angle above 0.3 rad. The handle has to be pressed first (use_latch).
     # The hand starts level, pointing at the door with one finger above the other: it turns with the handle
@@ -90,7 +90,7 @@ TASKS: dict[str, SimTask] = {
         EnvConfig(
             action=GRASP_TURN,
             translation_m=0.025,
-            rotation_rad=0.2,
+            rotation_rad=0.15,
             max_steps=200,
             objects=("handle",),
             scalars=("hinge_rad", "latch_rad"),

@@ -25,7 +25,7 @@ AXIS: uplot.Axis = {
     "stroke": "#9aa3b2",
     "grid": {"stroke": "#2c313a", "width": 1},
     "ticks": {"stroke": "#2c313a"},
-    "size": 30,
+    "size": 38,
 }
 
 

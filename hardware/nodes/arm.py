@@ -199,9 +199,7 @@ class ArmNode(ManagedNode[ArmNodeConfig]):
         if self._wrench is not None:
             wrench_stamp_s, wrench = self._wrench
             self._wrench = None
-            self._wrenches.publish(
-                wrench_message(self._adapter.wrench_base(wrench, measured), wrench_stamp_s, frame)
-            )
+            self._wrenches.publish(wrench_message(self._adapter.wrench_base(wrench, measured), wrench_stamp_s, frame))
 
     def _report(self) -> None:
         now_s, adapter = time.monotonic(), self._adapter

@@ -133,7 +133,5 @@ _SENDERS = {
     "float64_array": _float64_array,
     "joint_state": _joint_state,
     "gripper_command": _action("control_msgs/action/GripperCommand", fill_gripper_command),
-    "parallel_gripper_command": _action(
-        "control_msgs/action/ParallelGripperCommand", fill_parallel_gripper_command
-    ),
+    "parallel_gripper_command": _action("control_msgs/action/ParallelGripperCommand", fill_parallel_gripper_command),
 }

@@ -22,9 +22,7 @@ from robot_rl.types import FloatArray
 QOS: dict[str, QoSProfile] = {
     "sensor_data": qos_profile_sensor_data,
     "reliable": QoSProfile(depth=1),
-    "latched": QoSProfile(
-        depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-    ),
+    "latched": QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL),
 }
 
 
@@ -52,9 +50,7 @@ def _trajectory(binding: ArmBinding, values: FloatArray, stamp_s: float) -> Join
         positions=[float(value) for value in values],
         time_from_start=Duration(sec=int(seconds), nanosec=round(fraction * 1e9)),
     )
-    return JointTrajectory(
-        header=header(0.0, binding.base_frame), joint_names=_native_names(binding), points=[point]
-    )
+    return JointTrajectory(header=header(0.0, binding.base_frame), joint_names=_native_names(binding), points=[point])
 
 
 def _twist_stamped(binding: ArmBinding, values: FloatArray, stamp_s: float) -> TwistStamped:
@@ -95,8 +91,6 @@ def field_value(message: Any, path: str) -> Any:
     for name in path.split("."):
         if not hasattr(value, name):
             fields = getattr(value, "get_fields_and_field_types", dict)()
-            raise ConfigError(
-                f"{type(message).__name__} has no field {path!r}; valid choices: {', '.join(fields)}"
-            )
+            raise ConfigError(f"{type(message).__name__} has no field {path!r}; valid choices: {', '.join(fields)}")
         value = getattr(value, name)
     return value.item() if isinstance(value, np.generic) else value

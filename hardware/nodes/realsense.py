@@ -45,9 +45,7 @@ class RealSenseNode(ManagedNode[RealSenseNodeConfig]):
         self._frame_id = f"{name}_color_optical_frame"
         sensor = qos_profile_sensor_data
         self._raw = self.create_publisher(Image, f"{name}/color/image_raw", sensor)
-        self._compressed = self.create_publisher(
-            CompressedImage, f"{name}/color/image_raw/compressed", sensor
-        )
+        self._compressed = self.create_publisher(CompressedImage, f"{name}/color/image_raw/compressed", sensor)
         self._info = self.create_publisher(CameraInfo, f"{name}/color/camera_info", sensor)
         self._depth = self.create_publisher(Image, f"{name}/aligned_depth_to_color/image_raw", sensor)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -74,9 +72,7 @@ class RealSenseNode(ManagedNode[RealSenseNodeConfig]):
             )
         if frame.intrinsics is not None and self._info.get_subscription_count():
             height, width = frame.color.shape[:2]
-            self._info.publish(
-                ros_messages.camera_info_message(frame.intrinsics, (height, width), stamp_s, frame_id)
-            )
+            self._info.publish(ros_messages.camera_info_message(frame.intrinsics, (height, width), stamp_s, frame_id))
         if frame.depth_m is not None and self._depth.get_subscription_count():
             self._depth.publish(_depth_message(frame.depth_m, stamp_s, frame_id))
 
@@ -102,9 +98,7 @@ class RealSenseNode(ManagedNode[RealSenseNodeConfig]):
             "error": status.error,
         }
         name = f"camera {self.config.camera or self.get_name()}"
-        self._diagnostics.publish(
-            ros_messages.diagnostics_message(name, values, self.now_s(), level=level, text=text)
-        )
+        self._diagnostics.publish(ros_messages.diagnostics_message(name, values, self.now_s(), level=level, text=text))
 
 
 def _depth_message(depth_m: NDArray[np.float32], stamp_s: float, frame_id: str) -> Image:

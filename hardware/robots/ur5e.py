@@ -36,9 +36,7 @@ def chain(options: Mapping[str, Any]) -> Chain:
     Each UR is calibrated in the factory; its true TCP is off the nominal one by up to centimetres.
     """
     if unknown := set(options) - {"calibration_file"}:
-        raise ConfigError(
-            f"robot model 'ur5e' has no model_options {sorted(unknown)}; valid choices: calibration_file"
-        )
+        raise ConfigError(f"robot model 'ur5e' has no model_options {sorted(unknown)}; valid choices: calibration_file")
     file = options.get("calibration_file")
     return Chain(NOMINAL if not file else _calibrated(Path(file)), BASE)
 

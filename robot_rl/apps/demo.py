@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         [*args.words, f"graph={GRAPH}", f"headless={str(args.headless).lower()}", f"run_dir={args.run_dir}"]
     )
     _make_room(args.run_dir, args.fresh, console)
+    _describe(graph.args, args.run_dir)
     if not args.headless:
         port = graph.args["port"]
         console.print(f"watch and take part: [bold]http://127.0.0.1:{port}[/bold]")
@@ -70,15 +72,23 @@ def report(run_dir: Path, console: Console) -> dict[str, Any]:
     return write_report(run_dir, experiment.task.env.rate_hz, updates, title)
 
 
+def _describe(graph_args: Mapping[str, Any], run_dir: Path) -> None:
+    """Write down the experiment that the nodes will build from the graph's arguments; another one is refused."""
+    from robot_rl.apps.train import prepare_run_dir
+    from robot_rl.apps.wiring import node_experiment
+
+    experiment = node_experiment(graph_args["task"], graph_args["seed"], [graph_args["overrides"]])
+    prepare_run_dir(run_dir, experiment, resume=True, overwrite=False)
+
+
 def _is_finished(run_dir: Path) -> bool:
     """Whether the actor has done all its evaluation episodes."""
     from robot_rl.apps.evaluate import read_experiment
-    from robot_rl.records import read_records
+    from robot_rl.records import find_records
 
-    path = run_dir / "episodes.jsonl"
-    if not path.exists():
+    if not (run_dir / "experiment.json").exists():
         return False
-    done = sum(one.phase == "evaluate" and not one.discarded for one in read_records(path))
+    done = sum(one.phase == "evaluate" and not one.discarded for one in find_records(run_dir))
     return done >= read_experiment(run_dir).schedule.evaluate_episodes
 
 

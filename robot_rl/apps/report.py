@@ -20,8 +20,8 @@ from robot_rl.actor import learning_time_s
 from robot_rl.records import (
     EpisodeRecord,
     duty_cycle,
+    find_records,
     intervention_rate,
-    read_records,
     success_rate,
 )
 from robot_rl.statistics import wilson_interval
@@ -55,7 +55,7 @@ def summarize(records: Sequence[EpisodeRecord], rate_hz: float, learner_updates:
 
 def write_report(run_dir: Path, rate_hz: float, learner_updates: int, title: str) -> dict[str, Any]:
     """Write `summary.json`, `curves.png` and `report.html` into `run_dir`; returns the summary."""
-    records = read_records(run_dir / "episodes.jsonl")
+    records = find_records(run_dir)
     summary = summarize(records, rate_hz, learner_updates)
     (run_dir / "summary.json").write_text(json.dumps(_without_nan(summary), indent=2) + "\n")
     curves = _curves_png(records)

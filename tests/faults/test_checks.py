@@ -56,7 +56,7 @@ def test_unsafe_targets_are_found(broken: np.ndarray, words: str) -> None:
 def test_a_target_far_from_the_arm_is_found() -> None:
     record = sound_record()
     record.states = [Heard(state.time_s, pose(0.2)) for state in record.states]
-    assert any("from the measured pose" in problem for problem in checks.unsafe_targets(record, LIMITS))
+    assert any("from the pose measured" in problem for problem in checks.unsafe_targets(record, LIMITS))
 
 
 def test_a_new_start_after_a_reset_is_no_jump() -> None:

@@ -229,9 +229,7 @@ def test_state_that_stops_or_lacks_joints_stops_commands() -> None:
     assert fresh.tick(1.0) is None and "no state of fr3_joint1, fr3_joint3" in fresh.reason
 
 
-@pytest.mark.parametrize(
-    "bad", [np.full(7, np.nan), np.zeros(7), np.ones(6), np.array([0, 0, 0, 2.0, 0, 0, 0])]
-)
+@pytest.mark.parametrize("bad", [np.full(7, np.nan), np.zeros(7), np.ones(6), np.array([0, 0, 0, 2.0, 0, 0, 0])])
 def test_unsound_poses_change_nothing(bad: FloatArray) -> None:
     arm = Arm("fr3")
     assert arm.tick(arm.target()) is not None
@@ -271,9 +269,7 @@ def test_gripper_range_and_back(opening: float) -> None:
 
 
 def test_gripper_numbers() -> None:
-    assert (
-        to_native(ROBOTIQ, 0.0) == 0.8 and to_native(ROBOTIQ, 1.0) == 0.0 and to_native(ROBOTIQ, 7.0) == 0.0
-    )
+    assert to_native(ROBOTIQ, 0.0) == 0.8 and to_native(ROBOTIQ, 1.0) == 0.0 and to_native(ROBOTIQ, 7.0) == 0.0
     assert reported(ROBOTIQ, ["other", "knuckle"], [0.0, 0.4]) == pytest.approx(0.5)
     assert reported(ROBOTIQ, ["other"], [0.0]) is None
     assert reported(ROBOTIQ, ["other", "knuckle"], [0.0]) is None

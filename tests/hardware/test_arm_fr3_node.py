@@ -79,9 +79,7 @@ class FakeFrankaDriver(Node):
             pose = self.kinematics.forward(self.pos)
             pose[:3] += 0.2 * (self._target[:3] - pose[:3])
             turn = frames.quat_multiply(frames.quat_inverse(pose[3:]), self._target[3:])
-            pose[3:] = frames.quat_multiply(
-                pose[3:], frames.rotvec_to_quat(0.2 * frames.quat_to_rotvec(turn))
-            )
+            pose[3:] = frames.quat_multiply(pose[3:], frames.rotvec_to_quat(0.2 * frames.quat_to_rotvec(turn)))
             self.pos = self.kinematics.inverse(pose, self.pos)
         stamp_s = time.time()
         names = [JOINTS[index] for index in SHUFFLED] + ["fr3_finger_joint1"]

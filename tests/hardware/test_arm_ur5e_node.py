@@ -56,17 +56,13 @@ class FakeUrDriver(Node):
         self._order = sorted(JOINTS)
         self._states = self.create_publisher(JointState, "joint_states", 10)
         self._wrenches = self.create_publisher(WrenchStamped, "force_torque_sensor_broadcaster/wrench", 10)
-        self._running = self.create_publisher(
-            Bool, "io_and_status_controller/robot_program_running", QOS["latched"]
-        )
+        self._running = self.create_publisher(Bool, "io_and_status_controller/robot_program_running", QOS["latched"])
         self._trajectories = self.create_subscription(
             JointTrajectory, "scaled_joint_trajectory_controller/joint_trajectory", self._on_trajectory, 10
         )
         self.create_subscription(Float64MultiArray, "gripper/commands", self._on_gripper, 10)
         for name in SERVICES:
-            self.create_service(
-                Trigger, name, lambda request, response, name=name: self._on_call(name, response)
-            )
+            self.create_service(Trigger, name, lambda request, response, name=name: self._on_call(name, response))
         self._running.publish(Bool(data=True))
         self.create_timer(1.0 / RATE_HZ, self._step)
 

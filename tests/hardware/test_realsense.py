@@ -142,9 +142,7 @@ def collect() -> Iterator[Callable[..., Collected]]:
 def test_colour_and_depth_belong_together_and_depth_is_aligned(
     recording: Path, collect: Callable[..., Collected]
 ) -> None:
-    playing = collect(
-        playback_file=str(recording), serial=SERIAL, reconnect_min_s=100.0, reconnect_max_s=100.0
-    )
+    playing = collect(playback_file=str(recording), serial=SERIAL, reconnect_min_s=100.0, reconnect_max_s=100.0)
     playing.camera.start()
     playing.until(lambda: not playing.camera.status().connected, "the recording to end")
     assert playing.camera.status().serial == SERIAL
@@ -289,9 +287,7 @@ def test_node_publishes_the_contract(recording: Path) -> None:
         listener.destroy_node()
         rclpy.shutdown(context=context)
 
-    colors = {
-        seconds_of(message.header.stamp): read_image(message) for message in got["wrist/color/image_raw"]
-    }
+    colors = {seconds_of(message.header.stamp): read_image(message) for message in got["wrist/color/image_raw"]}
     for message in got["wrist/color/image_raw"]:
         assert message.header.frame_id == "wrist_color_optical_frame"
     for color in colors.values():

@@ -44,9 +44,7 @@ def test_fr3_joint_limits_are_the_makers() -> None:
     upper = [2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159]
     np.testing.assert_array_equal(binding.column("lower_rad"), lower)
     np.testing.assert_array_equal(binding.column("upper_rad"), upper)
-    np.testing.assert_array_equal(
-        binding.column("velocity_rad_s"), [2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26]
-    )
+    np.testing.assert_array_equal(binding.column("velocity_rad_s"), [2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26])
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_full_action_moves_the_tcp_by_its_unit_along_its_own_axis(task: str) -> 
         env.reset(seed=1)
         action = np.zeros(env.action_spec.dim)
         action[index] = sign
-        for _ in range(3):  # up to speed
+        for _ in range(5):  # up to speed
             env.step(action)
         before = env.snapshot().arm.pose_base_tcp
         env.step(action)
