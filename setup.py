@@ -30,6 +30,7 @@ EXTRAS = {
         "pyright",
         "pytest",
         "pytest-timeout",
+        "pytest-rerunfailures",
         "ruff",
     ],
 }

@@ -86,7 +86,8 @@ class RosLink:
         self._stop.set()
         self._executor.wake()
         if self._thread.is_alive():
-            self._thread.join(timeout=5.0)
+            self._thread.join()
+        self._executor.remove_node(self.node)  # else a late event meets a node that is gone
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)

@@ -75,7 +75,7 @@ class _Saved(NamedTuple):
     linear: Tensor
     mean: Tensor
     rstd: Tensor
-    normal: Tensor
+    normal: Tensor  # before scale and shift; of a single member not kept
     before: Tensor
     after: Tensor
 
@@ -85,8 +85,12 @@ def _hidden(value: Tensor, layer: Sequence[Tensor], activation: Activation) -> _
     weight, bias, scale, shift = layer
     linear = product(value, weight, bias)
     width = linear.shape[-1]
-    ones = linear.new_ones(width)  # without a weight the CPU kernel takes a slower route
-    normal, mean, rstd = torch.native_layer_norm(linear, (width,), ones, torch.zeros_like(ones), NORM_EPS)
+    if weight.shape[0] == 1:
+        before, mean, rstd = torch.native_layer_norm(linear, (width,), scale.view(-1), shift.view(-1), NORM_EPS)
+        return _Saved(value, linear, mean, rstd, before, before, activation.forward(before))
+    # PyTorch's LayerNorm knows one scale for all rows; without any its CPU kernel takes a slower route.
+    ones, zeros = linear.new_ones(width), linear.new_zeros(width)
+    normal, mean, rstd = torch.native_layer_norm(linear, (width,), ones, zeros, NORM_EPS)
     before = torch.addcmul(shift, normal, scale)
     return _Saved(value, linear, mean, rstd, normal, before, activation.forward(before))
 
@@ -95,19 +99,25 @@ def _hidden_backward(
     gradient: Tensor, saved: _Saved, layer: Sequence[Tensor], activation: Activation, learns: bool
 ) -> tuple[Tensor, Sequence[Tensor | None]]:
     """Gradient at the linear part's result (N, B, H), and those of weight, bias, scale, shift if it `learns`."""
+    weight, _, scale, shift = layer
     gradient = activation.backward(gradient, saved.before, saved.after)
-    to_linear = _aten.native_layer_norm_backward(
-        gradient * layer[2], saved.linear, gradient.shape[-1:], saved.mean, saved.rstd, None, None,
-        [True, False, False],
-    )[0]  # fmt: skip
+    normalisation = saved.linear, gradient.shape[-1:], saved.mean, saved.rstd
+    to_scale = to_shift = None
+    if weight.shape[0] == 1:
+        to_linear, to_scale, to_shift = _aten.native_layer_norm_backward(
+            gradient.contiguous(), *normalisation, scale.view(-1), shift.view(-1), [True, learns, learns]
+        )
+    else:
+        to_linear = _aten.native_layer_norm_backward(
+            gradient * scale, *normalisation, None, None, [True, False, False]
+        )[0]
+        if learns:
+            to_scale, to_shift = (gradient * saved.normal).sum(1, keepdim=True), gradient.sum(1, keepdim=True)
     if not learns:
         return to_linear, (None,) * 4
-    return to_linear, (
-        product(saved.value.mT, to_linear),
-        to_linear.sum(1, keepdim=True),
-        (gradient * saved.normal).sum(1, keepdim=True),
-        gradient.sum(1, keepdim=True),
-    )
+    assert to_scale is not None and to_shift is not None
+    to_weight, to_bias = product(saved.value.mT, to_linear), to_linear.sum(1, keepdim=True)
+    return to_linear, (to_weight, to_bias, to_scale.view_as(scale), to_shift.view_as(shift))
 
 
 def _layers(parameters: Sequence[Tensor]) -> list[Sequence[Tensor]]:
@@ -190,13 +200,16 @@ class EnsembleMLP(nn.Module):
         if outputs is not None:
             parameters += [_xavier(members, width, outputs), torch.zeros(members, 1, outputs)]
         self.layers = nn.ParameterList(parameters)
+        self._parameters_in_order = tuple(self.layers)  # iterating over a ParameterList is slow
 
     def forward(self, *inputs: Tensor, chosen: Tensor | None = None, frozen: bool = False) -> Tensor:
         """Inputs (B, I1), (B, I2), ... as one (B, I), seen by all members: (N, B, O), of the `chosen` ones only.
 
         `frozen` passes gradients to the inputs alone, at half the price.
         """
-        parameters: list[Tensor] = [layer.detach() for layer in self.layers] if frozen else list(self.layers)
+        parameters: Sequence[Tensor] = self._parameters_in_order
+        if frozen:
+            parameters = [parameter.detach() for parameter in parameters]
         if chosen is not None:
             parameters = [parameter.index_select(0, chosen) for parameter in parameters]
         if not torch.is_grad_enabled():

@@ -73,8 +73,11 @@ class Learner:
         self.config = config
         self.updates = 0
         self.metrics: Mapping[str, Tensor] = {}
+        self._learning = False
 
     def receive(self, event: Event) -> None:
+        """Remember `event`; the first episode of phase `learn` makes the updates on demonstrations due."""
+        self._learning |= isinstance(event, EpisodeStart) and event.phase == "learn"
         self.memory.add(event)
 
     @property
@@ -82,7 +85,7 @@ class Learner:
         """Updates that the data received so far allow and that have not been done yet."""
         if self.memory.demo_steps + self.memory.online_steps == 0:
             return 0
-        allowed = self.config.pretrain_updates if self.memory.demo_steps else 0
+        allowed = self.config.pretrain_updates if self._learning and self.memory.demo_steps else 0
         online = self.memory.online_steps - self.config.warmup_steps
         if online > 0:
             allowed = self.config.pretrain_updates + int(self.config.utd * self.memory.online_steps)

@@ -32,7 +32,7 @@ class EpisodeLog:
     """Subscriber that keeps an `EpisodeRecord` per episode, in memory and as JSON lines on disk."""
 
     def __init__(self, path: Path | None = None, on_record: Callable[[EpisodeRecord], None] | None = None) -> None:
-        self.records: list[EpisodeRecord] = read_records(path) if path and path.exists() else []
+        self.records: list[EpisodeRecord] = _repaired(path) if path and path.exists() else []
         self._path = path
         self._on_record = on_record
         self._began_s = time.monotonic() - (self.records[-1].wall_s if self.records else 0.0)
@@ -88,6 +88,17 @@ def read_records(path: Path) -> list[EpisodeRecord]:
             if number == len(lines):
                 break
             raise DataError(f"{path}:{number} is not an episode record: {error}") from error
+    return records
+
+
+def _repaired(path: Path) -> list[EpisodeRecord]:
+    """Read, and cut off a torn last line, which the next record would otherwise be joined to."""
+    records = read_records(path)
+    whole = "".join(json.dumps(asdict(record)) + "\n" for record in records)
+    if path.read_text() != whole:
+        partial = path.with_suffix(".partial")
+        partial.write_text(whole)
+        partial.replace(path)
     return records
 
 

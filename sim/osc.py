@@ -51,6 +51,9 @@ class OscConfig:
     """As `max_speed_m_s`, for rotations."""
 
 
+AT_REST = np.zeros(6)
+
+
 class PoseController:
     """Torques that bring one site to a commanded pose."""
 
@@ -69,7 +72,6 @@ class PoseController:
         self._torque_limit = torque_limit
         self._jacobian = np.zeros((6, model.nv))
         self._mass = np.zeros((model.nv, model.nv))
-        self._velocity = np.zeros(6)
         self._dof_grid = np.ix_(dof_ids, dof_ids)
         self._kp = np.repeat([config.position_kp, config.rotation_kp], 3)
         self._kd = 2 * np.sqrt(self._kp)
@@ -83,34 +85,35 @@ class PoseController:
         self._goal_quat = frames.matrix_to_quat(self._data.site_xmat[self._site_id].reshape(3, 3))
         self._start_position, self._start_quat = self._goal_position, self._goal_quat
         self._start_time_s, self._travel_s = self._data.time, 0.0
-        self._linear_velocity = self._angular_velocity = np.zeros(3)
-        self._rotation = np.zeros(3)
+        self._reference_velocity = AT_REST
 
     def command(self, position: FloatArray, quat_wxyz: FloatArray) -> None:
         """Move the reference in a straight line from where it is to this world pose."""
         start_position, start_quat = self._reference()[:2]
         config = self._config
         rotation = frames.quat_to_rotvec(frames.quat_multiply(quat_wxyz, frames.quat_inverse(start_quat)))
-        travel = position - start_position
+        travel, angle = position - start_position, float(np.linalg.norm(rotation))
         self._travel_s = max(
             config.interpolation_s,
             float(np.linalg.norm(travel)) / config.max_speed_m_s,
-            float(np.linalg.norm(rotation)) / config.max_rotation_rad_s,
+            angle / config.max_rotation_rad_s,
         )
-        self._start_position, self._start_quat, self._rotation = start_position, start_quat, rotation
+        self._start_position, self._start_quat = start_position, start_quat
         self._goal_position, self._goal_quat = position, quat_wxyz
-        self._linear_velocity, self._angular_velocity = travel / self._travel_s, rotation / self._travel_s
+        self._reference_velocity = np.concatenate([travel, rotation]) / self._travel_s
+        self._rate_rad_s = angle / self._travel_s
+        self._axis = rotation / angle if angle > 0.0 else rotation
         self._start_time_s = self._data.time
 
     def _reference(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Position (3,), quaternion (4,) and velocity (6,) of the reference now."""
         elapsed = self._data.time - self._start_time_s
         if elapsed >= self._travel_s:
-            return self._goal_position, self._goal_quat, np.zeros(6)
-        position = self._start_position + self._linear_velocity * elapsed
-        turned = frames.rotvec_to_quat(self._angular_velocity * elapsed)
-        velocity = np.concatenate([self._linear_velocity, self._angular_velocity])
-        return position, frames.quat_multiply(turned, self._start_quat), velocity
+            return self._goal_position, self._goal_quat, AT_REST
+        turned, quat = np.empty(4), np.empty(4)
+        mujoco.mju_axisAngle2Quat(turned, self._axis, self._rate_rad_s * elapsed)
+        mujoco.mju_mulQuat(quat, turned, self._start_quat)
+        return self._start_position + self._reference_velocity[:3] * elapsed, quat, self._reference_velocity
 
     def torques(self) -> FloatArray:
         """Joint torques (N,) in N m for the present state (positions and velocities must be fresh)."""

@@ -77,6 +77,8 @@ class GuiConfig:
     """Address to serve the page on; one that other machines reach needs a token as well."""
     port: int = 8080
     """Port of the page; 0 takes a free one."""
+    task: str = ""
+    """File in conf/task whose action names and scales the person's hand gives, in place of `teleop`'s."""
     robot: str = ""
     """Name in conf/robot, or a YAML file: its `model` and its guard's workspace are used."""
     model: str = ""

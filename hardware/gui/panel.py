@@ -25,7 +25,6 @@ AXIS: uplot.Axis = {
     "stroke": "#9aa3b2",
     "grid": {"stroke": "#2c313a", "width": 1},
     "ticks": {"stroke": "#2c313a"},
-    "size": 38,
 }
 
 
@@ -129,7 +128,7 @@ class Panel:
             (uplot.Series(label="episode"), *series),
             title=title,
             scales=scales,
-            axes=(AXIS, AXIS),
+            axes=({**AXIS, "size": 26}, {**AXIS, "size": 38}),
             legend={"show": False},
             height=CHART_HEIGHT_PX,
             padding=(6, 8, 0, 0),

@@ -218,7 +218,7 @@ def _page_html() -> bytes:
     """viser's page with ours in front, compressed once."""
     viser_html = Path(viser.__file__).parent / "client" / "build" / "index.html"
     html = viser_html.read_text(encoding="utf-8")
-    script = resources.files("hardware.gui").joinpath("page.js").read_text(encoding="utf-8")
+    script = resources.files("hardware.gui").joinpath("assets/page.js").read_text(encoding="utf-8")
     if html.count("<head>") < 1:
         raise ConfigError(f"{viser_html} has no <head>: this needs viser 1.1")
     return gzip.compress(html.replace("<head>", f"<head><script>{script}</script>", 1).encode())

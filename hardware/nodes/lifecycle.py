@@ -193,5 +193,6 @@ def _spin(node: ManagedNode[Any], executor: Executor, stopped: list[int], *, aut
         return 0
     finally:
         node.trigger_shutdown()
+        executor.remove_node(node)
         executor.shutdown()
         node.destroy_node()

@@ -19,7 +19,8 @@ RETREAT_M = 0.06  # distance before the bar at which the finger tips clear it
 AROUND_M = np.array([0.03, 0.035, 0.018])  # the bar is between the pads: TCP this near to its centre (TCP frame)
 HOLDING = (0.06, 0.85)  # gripper positions when closed on the bar
 UNLATCHED_RAD = 1.15  # latch angle at which the door comes free
-AJAR_RAD = 0.06  # hinge angle at which the latch can no longer catch
+PRESSED_RAD = 1.35  # latch angle to hold while pulling: at less, the latch drags along the frame
+AJAR_RAD = 0.2  # hinge angle at which the latch can no longer catch
 
 
 class DoorExpert:
@@ -36,8 +37,8 @@ class DoorExpert:
         offset = rotation.T @ (bar - tcp)
         goal, gripper = bar, -1.0
         if (np.abs(offset) < AROUND_M).all():
-            if (resting or hinge > AJAR_RAD) and HOLDING[0] < grip < HOLDING[1]:
-                swing = 0.0 if hinge > AJAR_RAD else float(np.clip(UNLATCHED_RAD + 0.1 - latch, -0.2, 0.3))
+            if resting and HOLDING[0] < grip < HOLDING[1]:
+                swing = 0.0 if hinge > AJAR_RAD else float(np.clip(PRESSED_RAD - latch, -0.2, 0.3))
                 pull = 0.05 if hinge > AJAR_RAD or latch > UNLATCHED_RAD else 0.0
                 goal = _bar_point(snapshot, latch + swing) + pull * _pull_direction(snapshot)
                 turn += swing

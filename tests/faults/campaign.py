@@ -43,6 +43,7 @@ ENDLESS = (
     "schedule.demos=1",
     "schedule.learn_steps=1000000",
     "learner.warmup_steps=20",
+    "learner.pretrain_updates=20",
     "learner.checkpoint_every_s=5.0",
 )
 """Learning soon, and for as long as it takes."""

@@ -111,8 +111,8 @@ def broken_progress(record: Record) -> list[str]:
         found += _falls(name, values)
     found += _falls("online_steps", [metrics["online_steps"] for _, metrics in record.metrics])
     for _, metrics in record.metrics:
-        if metrics["updates"] > metrics["target_utd"] * metrics["online_steps"] + 1:
-            found.append(f"{metrics['updates']} updates on {metrics['online_steps']} steps")
+        if metrics["realized_utd"] > metrics["target_utd"] + 1e-6:
+            found.append(f"{metrics['realized_utd']} updates per step, {metrics['target_utd']} were asked for")
     return found
 
 

@@ -104,7 +104,7 @@ def test_lost_acknowledged_messages_are_found(tmp_path: Path) -> None:
 
 def test_counts_that_fall_and_updates_ahead_of_the_ratio_are_found() -> None:
     def told(steps: float, updates: float) -> tuple[float, dict[str, float]]:
-        return 0.0, {"online_steps": steps, "updates": updates, "target_utd": 2.0}
+        return 0.0, {"online_steps": steps, "realized_utd": updates / steps, "target_utd": 2.0}
 
     episodes = [{"episode": 1, "env_steps": 50}, {"episode": 2, "env_steps": 90}]
     assert checks.broken_progress(Record(episodes=episodes, metrics=[told(10, 20), told(20, 40)])) == []

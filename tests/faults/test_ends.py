@@ -16,6 +16,7 @@ SCHEDULE = (
     "schedule.learn_steps=40",
     "schedule.evaluate_episodes=1",
     "learner.warmup_steps=10",
+    "learner.pretrain_updates=20",
     "task.env.max_steps=60",
 )
 
@@ -42,5 +43,6 @@ def test_interrupting_saves_and_finishing_ends_with_status_0(tmp_path: Path) -> 
     assert sum(one.phase == "demo" and one.success and not one.discarded for one in records) == 1
     assert records[-1].phase == "evaluate" and records[-1].env_steps >= 40
     result = json.loads((run_dir / "actor" / "result.json").read_text())
-    assert 1.9 < result["learner"]["realized_utd"] <= 2.0
+    learner = result["learner"]
+    assert 0.95 < learner["realized_utd"] / learner["target_utd"] <= 1.0
     assert list((run_dir / "learner" / "checkpoints").glob("step_*"))

@@ -238,7 +238,8 @@ def test_task_state_survives_the_wire_and_damage_is_noticed() -> None:
         assert ros_messages.read_task(broken) is None
     for field in ("cube.y", "success"):
         keep = [i for i, name in enumerate(message.name) if name != field]
-        partial = JointState(name=[message.name[i] for i in keep], position=[message.position[i] for i in keep])
+        names, values = list(message.name), list(message.position)
+        partial = JointState(name=[names[i] for i in keep], position=[values[i] for i in keep])
         assert ros_messages.read_task(partial) is None
 
 

@@ -25,7 +25,7 @@ from robot_rl.wire import Event
 
 OBSERVATION = ObservationSpec({"state": ArraySpec((3,))})
 ACTION = ActionSpec(("x", "y"), 0.02, 0.1)
-CONFIG = LearnerConfig(batch_size=8, utd=2.0, warmup_steps=10, capacity=1000, publish_every=5)
+CONFIG = LearnerConfig(batch_size=8, utd=2.0, warmup_steps=10, pretrain_updates=0, capacity=1000, publish_every=5)
 
 
 class CountingAlgorithm:

@@ -8,6 +8,7 @@ from robot_rl.batch import Batch
 from robot_rl.errors import DataError
 from robot_rl.learner import Learner, LearnerConfig, latest_checkpoint
 from robot_rl.transport import LocalTransport
+from robot_rl.types import EpisodeStart
 
 
 class CountingAlgorithm:
@@ -33,7 +34,7 @@ class CountingMemory:
         self.online_steps = self.demo_steps = 0
 
     def add(self, event):
-        self.online_steps += 1
+        self.online_steps += event is None  # stands for a transition
 
     def sample(self, batch_size):
         empty = np.zeros(batch_size, np.float32)
@@ -59,6 +60,9 @@ def test_updates_never_run_ahead_of_the_data():
 def test_fractional_ratio_and_pretraining_are_accounted_apart():
     learner = make(utd=0.25, warmup_steps=0, pretrain_updates=7)
     learner.memory.demo_steps = 100
+    learner.receive(EpisodeStart("a", "demo", {}, 0.0))
+    assert learner.due == 0  # all demonstrations first
+    learner.receive(EpisodeStart("b", "learn", {}, 0.0))
     assert learner.due == 7
     transport = LocalTransport(learner)
     for _ in range(40):

@@ -130,7 +130,8 @@ def test_records_survive_on_disk_and_a_torn_line_is_dropped(tmp_path):
     resumed = EpisodeLog(path)
     assert resumed.records == log.records
     assert resumed.env_steps == 12
-    assert [record.env_steps for record in read_records(path)] == [6, 12]
+    run_episode(env, Intervention(HoldPolicy(4), NoHuman(4), env.action_spec), [resumed], phase="learn")
+    assert [record.env_steps for record in read_records(path)] == [6, 12, 18]
 
 
 def test_duty_cycle_counts_nominal_steps_against_wall_clock_without_resets():
