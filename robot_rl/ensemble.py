@@ -55,8 +55,12 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
         return torch.bmm(left, right) if bias is None else torch.baddbmm(bias, left, right)
     if outputs <= NARROW or inputs <= NARROW or left.shape[1] <= NARROW:
         left = left.expand(members, -1, -1)
-        # A narrow result is several times as fast when computed as its transpose.
-        out = torch.bmm(right.mT, left.mT).mT if outputs <= NARROW else torch.bmm(left, right)
+        if inputs == 1:
+            out = left * right
+        elif outputs <= NARROW:  # several times as fast as its transpose
+            out = torch.bmm(right.mT, left.mT).mT
+        else:
+            out = torch.bmm(left, right)
         return out if bias is None else out + bias
     # oneDNN has no batched entry for float32 here: as inside any batched product, one matrix after the other.
     lefts = left.unbind() if left.shape[0] == members else left.unbind() * members
@@ -150,7 +154,7 @@ class _MLP(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (gradient,) = gradients
         layers, count = _layers(ctx.saved_tensors), len(ctx.splits)
         wants_inputs, learns = ctx.needs_input_grad[2 : 2 + count], any(ctx.needs_input_grad[2 + count :])

@@ -31,6 +31,7 @@ from hardware.gui.app import Gui
 from hardware.gui.config import GuiConfig
 from hardware.gui.panel import Label, ServiceCall
 from hardware.nodes.lifecycle import ManagedNode, read_robot, run
+from robot_rl.apps.wiring import node_experiment
 
 TOKEN_VARIABLE = "ROBOT_RL_GUI_TOKEN"
 STATUS_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -55,8 +56,19 @@ class GuiNode(ManagedNode[GuiConfig]):
         self.config: GuiConfig = dataclasses.replace(self.config, **overrides)  # type: ignore[arg-type]
         self._token = token
 
+    @staticmethod
+    def _for_task(config: GuiConfig) -> GuiConfig:
+        """The hand must speak in the very actions that the actor's environment expects."""
+        if not config.task:
+            return config
+        env = node_experiment(config.task, 0).task.env
+        teleop = dataclasses.replace(
+            config.teleop, action=env.action, translation_m=env.translation_m, rotation_rad=env.rotation_rad
+        )
+        return dataclasses.replace(config, teleop=teleop)
+
     def configure(self) -> None:
-        config = self.config.for_robot(read_robot(self.config.robot))
+        config = self._for_task(self.config.for_robot(read_robot(self.config.robot)))
         self.gui = Gui(config, self._token)
         names = (config.arm_service, config.disarm_service, config.recover_service, config.reset_service)
         names += (config.start_episode_service, config.end_episode_service)

@@ -60,9 +60,9 @@ class FlatAdam:
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
         torch.cat([gradient.reshape(-1) for gradient in gradients], out=self._gradient)
-        moments = ([self._moments[name]] for name in ("exp_avg", "exp_avg_sq"))
+        mean, square, steps = ([self._moments[name]] for name in ("exp_avg", "exp_avg_sq", "step"))
         adam(
-            [self.flat.values], [self._gradient], *moments, [], [self._moments["step"]],
+            [self.flat.values], [self._gradient], mean, square, [], steps,
             fused=True, amsgrad=False, maximize=False, weight_decay=0.0,
             lr=self._learning_rate, beta1=BETA1, beta2=BETA2, eps=EPSILON,
         )  # fmt: skip

@@ -107,7 +107,7 @@ class RLPD:
         self._value_flat = FlatParameters(self._values)
         self._target_flat = FlatParameters(self._targets)
         self._acting = copy.deepcopy(self.networks).requires_grad_(False)
-        self._acting_and_learned = [list(one.parameters()) for one in (self._acting, self.networks)]
+        self._acting_and_learned: list[list[Tensor]] = [list(one.parameters()) for one in (self._acting, self.networks)]
         rate = config.learning_rate
         self._value_adam = FlatAdam(self._value_flat, rate)
         self._actor_adam = FlatAdam(FlatParameters(networks.actor), rate)
@@ -136,9 +136,8 @@ class RLPD:
             metrics |= self._update_actor(data, features)
         self._target_flat.follow(self._value_flat, self.config.target_rate)
         with torch.no_grad():
-            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
-                *self._acting_and_learned, self.config.acting_rate
-            )
+            acting, learned = self._acting_and_learned
+            torch._foreach_lerp_(acting, learned, self.config.acting_rate)  # pyright: ignore[reportPrivateImportUsage]
         return metrics
 
     def policy_state(self) -> Mapping[str, Tensor]:
