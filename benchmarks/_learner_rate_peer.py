@@ -6,10 +6,12 @@ temperature, targets, and the figures it reads back. Left out are only the queue
 Protocol: the first line on stdin is the JSON of settings; then each number is answered with one JSON line.
 """
 
+# pyright: reportMissingImports=false
 import json
 import sys
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from lerobot.configs.types import FeatureType, PolicyFeature
@@ -74,8 +76,8 @@ class Subject:
         ]
 
     def update(self) -> None:
-        batch = next(self.iterators[0])
-        batch = concatenate_batch_transitions(left_batch_transitions=batch, right_batch_transition=next(self.iterators[1]))
+        online, offline = (next(iterator) for iterator in self.iterators)
+        batch = concatenate_batch_transitions(left_batch_transitions=online, right_batch_transition=offline)
         check_nan_in_transition(observations=batch["state"], actions=batch[ACTION], next_state=batch["next_state"])
         features, next_features = get_observation_features(self.policy, batch["state"], batch["next_state"])
         forward = {
@@ -95,7 +97,7 @@ class Subject:
         self._step(forward, "temperature", [policy.log_alpha])
         policy.update_target_networks()
 
-    def _step(self, batch: dict, model: str, parameters: object) -> None:
+    def _step(self, batch: dict, model: str, parameters: Any) -> None:
         loss = self.policy.forward(batch, model=model)[f"loss_{model}"]
         self.optimizers[model].zero_grad()
         loss.backward()

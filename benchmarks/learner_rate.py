@@ -84,7 +84,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--lerobot-python", help="interpreter of an environment with LeRobot 0.4.4")
-    parser.add_argument("--setup-peer", type=Path, metavar="DIR", help="create that environment first, if it is not there")
+    parser.add_argument(
+        "--setup-peer", type=Path, metavar="DIR", help="create that environment first, if it is not there"
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads of each learner")
     args = parser.parse_args()
     turns, updates = (12, 25) if args.quick else (40, 50)

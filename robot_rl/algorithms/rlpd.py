@@ -36,7 +36,7 @@ from robot_rl.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class RLPDConfig:
-    """Hyperparameters; the defaults are HIL-SERL's."""
+    """Hyperparameters; the defaults are HIL-SERL's, and for what it does not have those of this project."""
 
     num_critics: int = 2
     """Members of the critic ensemble; RLPD's own experiments use 10."""

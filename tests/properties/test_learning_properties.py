@@ -1,5 +1,7 @@
 """Fixed points worked out by hand, one per learning bug of public implementations that must not come back."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +43,8 @@ def mean_of_bootstrap(batch, **changes):
     config = RLPDConfig(**{**vars(CONFIG), **changes})
     algorithm = RLPD(config, make_networks(config=GaussianConfig(hidden=(16,))))
     with torch.no_grad():
-        for target in (algorithm._targets[1], algorithm._targets[2]):
+        targets: Any = algorithm._targets
+        for target in (targets[1], targets[2]):
             target.net.layers[-2].zero_()
             target.net.layers[-1].fill_(5.0)
         data = algorithm._load(batch)
@@ -68,7 +71,8 @@ def test_a_loop_is_worth_the_geometric_series(members):
     config = RLPDConfig(**{**vars(CONFIG), "num_critics": members})
     algorithm = RLPD(config, make_networks(config=GaussianConfig(hidden=(16,))))
     with torch.no_grad():
-        actor = algorithm.networks.actor.net.layers
+        networks: Any = algorithm.networks
+        actor = networks.actor.net.layers
         actor[-2].zero_()
         actor[-1].copy_(torch.tensor([0.0, 0.0, -20.0, -20.0]))  # mean 0, std at its floor: acts as the data does
     batch = constant_batch(reward=0.4)
