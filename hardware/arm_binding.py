@@ -16,8 +16,9 @@ import numpy as np
 import robot_rl
 from hardware import robots
 from hardware.ik import IkConfig, Kinematics
-from hardware.typed_yaml import override, parse, read_mapping
+from hardware.yaml_files import override, read_mapping
 from robot_rl.errors import ConfigError, UnknownNameError
+from robot_rl.typed import to_dataclass
 from robot_rl.types import FloatArray
 
 CONF_DIR = Path(robot_rl.__file__).parent / "conf" / "robot"
@@ -281,7 +282,10 @@ def load_binding(name_or_path: str, overrides: Sequence[str] = (), conf_dir: Pat
 
 def binding_from(content: Mapping[str, Any], where: str, name: str = "") -> ArmBinding:
     """The binding that `content` describes; `name`, when given, is what it must be called."""
-    binding = parse(ArmBinding, content, where)
+    try:
+        binding = to_dataclass(ArmBinding, content)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     if name and binding.name != name:
         raise ConfigError(f"{where}: name is {binding.name!r} but the file is called {name!r}")
     return binding

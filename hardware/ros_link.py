@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
@@ -28,7 +29,9 @@ class RosLink:
 
     def __init__(self, name: str, namespace: str = "") -> None:
         self._context = Context()
-        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(
+            args=without_node_name(sys.argv), context=self._context, signal_handler_options=SignalHandlerOptions.NO
+        )
         self.node = Node(name, namespace=namespace or None, context=self._context)
         self.changed = threading.Condition()
         self._executor = EventsExecutor(context=self._context)
@@ -100,3 +103,15 @@ class RosLink:
             with self.changed:
                 self._error = error
                 self.changed.notify_all()
+
+
+def without_node_name(arguments: Sequence[str]) -> list[str]:
+    """Command-line `arguments` without `-r __node:=...`: it renames the process's main node, not this one, too."""
+    kept: list[str] = []
+    for argument in arguments:
+        if argument.startswith(("__node:=", "__name:=")):
+            if kept and kept[-1] in ("-r", "--remap"):
+                kept.pop()
+            continue
+        kept.append(argument)
+    return kept

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,8 +81,10 @@ class RosWorldConfig(InboxConfig):
 class RosWorld:
     """Implements `robot_rl.protocols.World` over topics."""
 
-    def __init__(self, config: RosWorldConfig) -> None:
+    def __init__(self, config: RosWorldConfig, on_ready: Callable[[], None] = lambda: None) -> None:
+        """`on_ready` is called when the scene is ready, before the clock of the episode starts."""
         self.config = config
+        self._on_ready = on_ready
         self._link = RosLink(config.node_name, config.namespace)
         self._inbox = RosInbox(config, self._link)
         self.arm = RosArm(self._inbox)
@@ -135,9 +137,10 @@ class RosWorld:
         began_s = time.monotonic()
         self._resets[self.config.reset](seed)
         self._gripper_at_reset = float(round(self.arm.state().gripper_position))
-        self._pacer.anchor()
         self._accounted_s = time.monotonic()
         self.reset_s += self._accounted_s - began_s
+        self._on_ready()
+        self._pacer.anchor()
 
     def advance(self, duration_s: float) -> ArmTarget | None:
         """Sleep to the next tick; the target the guard published last, or None when it never spoke."""
@@ -148,6 +151,14 @@ class RosWorld:
         self._accounted_s = now_s
         self._check_guard()
         return self._inbox.executed(self._gripper_at_reset)
+
+    def disarm(self) -> None:
+        """Ask the guard to hold the arm where it is."""
+        self._trigger(self._guard["disarm"], self.config.service_timeout_s)
+
+    def guard_status(self) -> Mapping[str, str]:
+        """What the guard said last; empty before it spoke."""
+        return self._inbox.guard_status
 
     def close(self) -> None:
         """Let go of the arm; the guard goes on holding it."""
@@ -165,7 +176,7 @@ class RosWorld:
             raise StaleError(f"the guard has published no target for {silent_s:.1f} s; is it running?")
 
     def _reset_by_service(self, seed: int | None) -> None:
-        self._disarm()
+        self.disarm()
         if seed is not None:
             value = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=int(seed))
             request = SetParameters.Request(parameters=[Parameter(name="seed", value=value)])
@@ -202,7 +213,7 @@ class RosWorld:
         self._inbox.withdraw("reset")
 
     def _reset_by_person(self, seed: int | None) -> None:
-        self._disarm()
+        self.disarm()
         self._person_is_done = False
         if not self._link.wait_for(lambda: self._person_is_done, self.config.reset_timeout_s):
             service = f"{self.config.node_name}/reset_done"
@@ -222,9 +233,6 @@ class RosWorld:
         timeout_s = self.config.service_timeout_s
         if not self._link.wait_for(lambda: self._inbox.newest_stamp_s() > after_s, timeout_s):
             raise StaleError(f"no new arm and task state within {timeout_s} s after the reset")
-
-    def _disarm(self) -> None:
-        self._trigger(self._guard["disarm"], self.config.service_timeout_s)
 
     def _arm(self) -> None:
         """Arm the guard, or wait for the person who does; then for its first target."""

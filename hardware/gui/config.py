@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hardware.typed_yaml import parse
 from robot_rl.errors import ConfigError, SpecError
+from robot_rl.typed import to_dataclass
 from robot_rl.types import ActionSpec
 
 Vector3 = tuple[float, float, float]
@@ -142,7 +142,7 @@ class GuiConfig:
 
 
 def _corner(guard: Mapping[str, Any], name: str) -> Vector3 | None:
-    return None if name not in guard else parse(_Corner, {"at": guard[name]}, f"guard: {name}").at
+    return None if name not in guard else to_dataclass(_Corner, {"at": guard[name]}, "guard").at
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,12 @@ from hardware.nodes.human import PHASE, PHASE_QOS, PhaseMessage, TopicHuman
 from hardware.nodes.lifecycle import ManagedNode, run
 from hardware.nodes.transport import RosTransport, TransportConfig
 from hardware.ros_world import RosWorld, RosWorldConfig
-from hardware.typed_yaml import parse
 from robot_rl.actor import Actor
 from robot_rl.apps.wiring import build_policy, node_experiment
 from robot_rl.env import RobotEnv
 from robot_rl.errors import HardwareError
 from robot_rl.records import EpisodeLog, EpisodeRecord, duty_cycle
+from robot_rl.typed import to_dataclass
 from robot_rl.types import Verdict
 
 DRAIN_S = 2.0
@@ -62,26 +62,6 @@ class ActorNodeConfig:
     """Patience, and whether to begin paused."""
 
 
-class AttendedWorld(RosWorld):
-    """Calls `on_ready` when the scene is ready, before the clock of the episode starts."""
-
-    def __init__(self, config: RosWorldConfig, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-
-    def reset(self, seed: int | None) -> None:
-        super().reset(seed)
-        self._on_ready()
-        self._pacer.anchor()
-
-    def disarm(self) -> None:
-        self._disarm()
-
-    def guard_status(self) -> Mapping[str, str]:
-        """What the guard said last; empty before it spoke."""
-        return self._inbox.guard_status
-
-
 class ActorNode(ManagedNode[ActorNodeConfig]):
     """Thin: topics and services here, episodes in `EpisodeRunner`."""
 
@@ -95,7 +75,7 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
         self._directory.mkdir(parents=True, exist_ok=True)
         experiment = node_experiment(config.task, config.seed, config.overrides)
         env_config = experiment.task.env
-        world_config = parse(
+        world_config = to_dataclass(
             RosWorldConfig,
             {
                 "node_name": f"{self.get_name()}_world",
@@ -106,7 +86,7 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
             },
             "world",
         )
-        self._world = AttendedWorld(world_config, lambda: self._started().scene_is_ready())
+        self._world = RosWorld(world_config, lambda: self._started().scene_is_ready())
         env = RobotEnv(self._world, env_config)
         self._transport = RosTransport(self, config.transport, self.get_name())
         human = TopicHuman(self, env.action_spec.dim)

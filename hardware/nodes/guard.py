@@ -26,8 +26,8 @@ from hardware import ros_messages
 from hardware.guard import Guard, GuardStatus, Mode
 from hardware.guard_config import GuardConfig
 from hardware.nodes.lifecycle import ManagedNode, read_robot, run
-from hardware.typed_yaml import parse
 from robot_rl.errors import HardwareError
+from robot_rl.typed import to_dataclass
 from robot_rl.types import ArmState, ArmTarget
 
 SOURCES = ("policy", "human", "reset")
@@ -226,7 +226,7 @@ class GuardNode(ManagedNode[GuardNodeConfig]):
 def guard_config(config: GuardNodeConfig) -> tuple[GuardConfig, str]:
     """Limits and base frame: the robot's, with the node's own parameters over them."""
     robot = read_robot(config.robot)
-    limits = parse(GuardConfig, {**robot.get("guard", {}), **config.guard}, "guard")
+    limits = to_dataclass(GuardConfig, {**robot.get("guard", {}), **config.guard}, "guard")
     return limits, config.base_frame or str(robot.get("base_frame", "base"))
 
 

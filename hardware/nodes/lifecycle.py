@@ -14,6 +14,7 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -27,8 +28,9 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.signals import SignalHandlerOptions
 
 import robot_rl
-from hardware.typed_yaml import parse, read_mapping
+from hardware.yaml_files import read_mapping
 from robot_rl.errors import ConfigError, RobotRlError, UnknownNameError
+from robot_rl.typed import to_dataclass
 
 T = TypeVar("T")
 ROBOT_DIR = Path(robot_rl.__file__).parent / "conf" / "robot"
@@ -42,7 +44,7 @@ class ManagedNode(LifecycleNode, Generic[T]):
 
     def __init__(self, name: str, config_class: type[T], context: Context, config_text: str = "") -> None:
         super().__init__(name, context=context, automatically_declare_parameters_from_overrides=True)
-        self.config: T = parse(config_class, self._read_parameters(config_text), name)
+        self.config: T = to_dataclass(config_class, self._read_parameters(config_text), name)
         self.active = False
 
     def configure(self) -> None:
@@ -90,6 +92,9 @@ class ManagedNode(LifecycleNode, Generic[T]):
         except RobotRlError as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
+        except Exception:  # rclpy would turn it into an ERROR transition without a word
+            self.get_logger().error(traceback.format_exc())
+            return TransitionCallbackReturn.ERROR
         return TransitionCallbackReturn.SUCCESS
 
     def _read_parameters(self, config_text: str) -> dict[str, Any]:
@@ -151,7 +156,7 @@ def run(
     description: str | None,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Run one node until SIGINT or SIGTERM. Returns the exit status: 2 for a wrong configuration."""
+    """Run one node until SIGINT or SIGTERM. Returns the exit status: 2 for a wrong configuration, 1 for a defect."""
     given = list(sys.argv[1:] if argv is None else argv)
     split = given.index("--ros-args") if "--ros-args" in given else len(given)
     parser = argparse.ArgumentParser(
@@ -185,8 +190,9 @@ def _spin(node: ManagedNode[Any], executor: Executor, stopped: list[int], *, aut
     try:
         if autostart:
             for trigger in (node.trigger_configure, node.trigger_activate):
-                if trigger() is not TransitionCallbackReturn.SUCCESS:
-                    return 2
+                result = trigger()
+                if result is not TransitionCallbackReturn.SUCCESS:
+                    return 2 if result is TransitionCallbackReturn.FAILURE else 1
             node.get_logger().info("ready")
         while not stopped:
             executor.spin_once(timeout_sec=node.work())

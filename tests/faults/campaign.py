@@ -14,7 +14,7 @@ import numpy as np
 
 from hardware.guard_config import GuardConfig
 from hardware.nodes.lifecycle import read_robot
-from hardware.typed_yaml import parse
+from robot_rl.typed import to_dataclass
 from tests.faults import checks
 from tests.faults.recorder import Record, Recorder
 from tests.faults.rig import NodeSpec, Rig
@@ -81,7 +81,7 @@ def free_port() -> int:
 
 def guard_limits() -> GuardConfig:
     """The limits that the graph's guard was given."""
-    return parse(GuardConfig, read_robot(ROBOT)["guard"], "guard")
+    return to_dataclass(GuardConfig, read_robot(ROBOT)["guard"], "guard")
 
 
 @contextmanager

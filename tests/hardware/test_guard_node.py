@@ -17,8 +17,8 @@ from std_msgs.msg import String
 from hardware import ros_messages
 from hardware.nodes.guard import GuardNodeConfig, guard_config
 from hardware.nodes.lifecycle import ROBOT_DIR, read_config
-from hardware.typed_yaml import parse
 from robot_rl.errors import ConfigError
+from robot_rl.typed import to_dataclass
 from tests.hardware.guard_rig import GUARD, Rig, shifted
 
 TICK_S, SPEED_M_S = 0.02, 0.25
@@ -176,7 +176,7 @@ def test_wrong_configuration_ends_with_a_message() -> None:
     command = [sys.executable, "-m", "hardware.nodes.guard", "--config", config]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
-    assert "unknown key sped" in ended.stderr
+    assert "unknown key 'guard.sped'" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
@@ -184,8 +184,8 @@ def test_wrong_configuration_ends_with_a_message() -> None:
     ("config", "message"),
     [
         ("robot: no_such_robot", "unknown robot 'no_such_robot'; valid choices: .*sim_panda"),
-        ("guard: {}", "workspace_low_m is missing"),
-        ("guard: {workspace_low_m: [0, 0], workspace_high_m: [1, 1, 1]}", "expected 3 values"),
+        ("guard: {}", "lacks workspace_low_m"),
+        ("guard: {workspace_low_m: [0, 0], workspace_high_m: [1, 1, 1]}", "must have 3 elements"),
         ("status_rate: 3", "status_rate_hz"),
         ("no_such_file.yaml", "no_such_file.yaml"),
         ("guard: [", "inline configuration"),
@@ -194,7 +194,7 @@ def test_wrong_configuration_ends_with_a_message() -> None:
 )
 def test_what_is_wrong_in_a_configuration_is_said(config: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        guard_config(parse(GuardNodeConfig, read_config(config), "guard"))
+        guard_config(to_dataclass(GuardNodeConfig, read_config(config), "guard"))
 
 
 def test_every_robot_file_gives_a_valid_guard() -> None:

@@ -22,9 +22,9 @@ from hardware.gui.status import STYLES, banner, guard_view
 from hardware.gui.teleop import Teleop, gizmo_delta, key_delta
 from hardware.ik import Kinematics
 from hardware.robots import fr3, ur5e
-from hardware.typed_yaml import parse
 from robot_rl import frames
 from robot_rl.errors import ConfigError, UnknownNameError
+from robot_rl.typed import to_dataclass
 from robot_rl.types import FloatArray
 
 FULL = TeleopConfig(action=("x", "y", "z", "rx", "ry", "rz", "gripper"))
@@ -439,7 +439,7 @@ def test_images_are_fitted_into_the_middle_of_one_frame(size: tuple[int, int]) -
 
 # -- configuration --------------------------------------------------------------------------------
 def test_configuration_comes_from_plain_values_and_the_robot() -> None:
-    config = parse(
+    config = to_dataclass(
         GuiConfig, {"cameras": ["left"], "objects": [{"name": "cube", "size_m": [0.1, 0.2, 0.3]}]}, "gui"
     ).for_robot({"model": "ur5e", "guard": {"workspace_low_m": [0, -1, 0], "workspace_high_m": [1, 1, math.inf]}})
     assert config.model == "ur5e" and config.objects[0].size_m == (0.1, 0.2, 0.3)
@@ -452,7 +452,7 @@ def test_configuration_comes_from_plain_values_and_the_robot() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"camera": []}, "valid choices"),
+        ({"camera": []}, "did you mean 'cameras'"),
         ({"image_rate_hz": 0.0}, "positive"),
         ({"teleop": {"action": ["z", "x"]}}, "order"),
         ({"teleop": {"action": ["q"]}}, "valid choices"),
@@ -461,4 +461,4 @@ def test_configuration_comes_from_plain_values_and_the_robot() -> None:
 )
 def test_wrong_configurations_are_refused_with_a_reason(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        parse(GuiConfig, values, "gui")
+        to_dataclass(GuiConfig, values, "gui")

@@ -23,8 +23,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from hardware.gui.config import GuiConfig
 from hardware.gui.scene import camera_view
-from hardware.typed_yaml import parse
 from robot_rl import frames
+from robot_rl.typed import to_dataclass
 from tests.hardware.gui_rig import COLORS, TCP, FakeRobot
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -207,7 +207,7 @@ def test_take_over_stays_engaged_and_space_closes_the_gripper(page: Page, robot:
 
 def on_screen(page: Page, point: np.ndarray) -> tuple[float, float]:
     """Where a point of the base frame is drawn, from the page's first point of view."""
-    look_at, eye, fov = camera_view(parse(GuiConfig, CONFIG, "test"))
+    look_at, eye, fov = camera_view(to_dataclass(GuiConfig, CONFIG, "test"))
     sizes = page.locator("canvas").evaluate_all("all => all.map(c => c.getBoundingClientRect().toJSON())")
     box = max(sizes, key=lambda rect: rect["width"] * rect["height"])
     forward = (look_at - eye) / np.linalg.norm(look_at - eye)

@@ -1,0 +1,49 @@
+"""YAML files as plain mappings, and `dotted.key=value` overrides; `robot_rl.typed` makes dataclasses of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from robot_rl.errors import ConfigError
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Content of a YAML file whose top level is a mapping."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping at the top level, got {type(content).__name__}")
+    return content
+
+
+def override(content: Mapping[str, Any], assignment: str) -> dict[str, Any]:
+    """`content` with one `dotted.key=value` (value in YAML; list elements by number) put in."""
+    key, separator, text = assignment.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {assignment!r}: expected dotted.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {assignment!r}: {error}") from error
+    return _with(content, key.split("."), value, assignment)
+
+
+def _with(content: Any, path: list[str], value: Any, assignment: str) -> Any:
+    if not path:
+        return value
+    head, *rest = path
+    if isinstance(content, list):
+        if not head.isdigit() or int(head) >= len(content):
+            raise ConfigError(f"override {assignment!r}: {head!r} is not an index below {len(content)}")
+        copy = list(content)
+        copy[int(head)] = _with(content[int(head)], rest, value, assignment)
+        return copy
+    if content is not None and not isinstance(content, Mapping):
+        raise ConfigError(f"override {assignment!r}: {head!r} is below a plain value")
+    return {**(content or {}), head: _with((content or {}).get(head), rest, value, assignment)}
