@@ -40,7 +40,7 @@ def make_learner(settings: dict[str, Any]) -> Learner:
     config = RLPDConfig(seed=settings["seed"], discount=settings["discount"], **settings["algorithm"])
     augment = random_crop if settings["cameras"] else None
     algorithm = RLPD(config, build_networks(policy, spec, action_spec, settings["seed"]), augment)
-    memory = ExperienceMemory(spec, action_spec, 2 * settings["transitions"], settings["seed"])
+    memory = ExperienceMemory(spec, action_spec, 2 * settings["transitions"], settings["seed"], algorithm.returns)
     learner = Learner(algorithm, memory, LearnerConfig(batch_size=settings["batch_size"]))
     fill(learner, spec, action_spec, settings)
     return learner

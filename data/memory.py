@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from data.replay import Keep, ReplayBuffer, keep_demonstrations, keep_online, mix
-from robot_rl.batch import Batch
+from robot_rl.batch import Batch, Returns
 from robot_rl.types import ActionSpec, EpisodeEnd, EpisodeStart, ObservationSpec, Transition
 
 
@@ -22,6 +22,7 @@ class ExperienceMemory:
         action_spec: ActionSpec,
         capacity: int,
         seed: int,
+        returns: Returns,
         demo_fraction: float = 0.5,
     ) -> None:
         def buffer(seed: int, keep: Keep) -> ReplayBuffer:
@@ -32,6 +33,7 @@ class ExperienceMemory:
                 seed,
                 has_gripper=action_spec.has_gripper,
                 keep=keep,
+                returns=returns,
             )
 
         self.online = buffer(2 * seed, keep_online)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_rl.batch import Batch
+from robot_rl.batch import Batch, Returns
 from robot_rl.env import GRIPPER_THRESHOLD
 from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.types import (
@@ -32,6 +32,7 @@ from robot_rl.types import (
 
 GRIPPER_TARGET_NAME = "gripper.target"
 NO_SLOT = -1
+ONE_STEP = Returns()
 
 Keep = Callable[[str, Transition], bool]
 """(phase, transition) -> whether a buffer stores it."""
@@ -76,11 +77,13 @@ class ReplayBuffer:
         *,
         has_gripper: bool = True,
         keep: Keep = keep_all,
+        returns: Returns = ONE_STEP,
     ) -> None:
         """`capacity` counts observations (T + 1 per run of T steps), so memory is bounded by it.
 
         `has_gripper` says that the last action element is the gripper command; `keep` chooses
-        which transitions of the stream this buffer stores. Memory is committed as it fills.
+        which transitions of the stream this buffer stores; `returns` how far ahead their rewards are
+        summed. Memory is committed as it fills.
         """
         if capacity < 2 or action_dim < 1:
             raise ConfigError(f"replay needs capacity >= 2 and action_dim >= 1, got {capacity} and {action_dim}")
@@ -88,6 +91,7 @@ class ReplayBuffer:
         self.action_dim = action_dim
         self.capacity = capacity
         self._keep = keep
+        self._returns = returns
         self._has_gripper = has_gripper
         self._target_index = _gripper_target_index(observation_spec) if has_gripper else None
         self._rng = np.random.default_rng(seed)
@@ -249,19 +253,37 @@ class ReplayBuffer:
     def _fill(self, output: _Output, begin: int, end: int) -> None:
         """Draw transitions into rows `begin:end`."""
         slots = self._valid[self._rng.integers(0, self._count, end - begin)]
-        following = self._next[slots]
+        last = self._sum_ahead(slots, output.scalars[:, begin:end])
+        following = self._next[last]
         batch = output.batch
         for key, array in self._observations.items():
             # mode="clip" because numpy buffers the whole output under "raise"; slots are in range
             array.take(slots, 0, batch.observation[key][begin:end], "clip")
             array.take(following, 0, batch.next_observation[key][begin:end], "clip")
         self._actions.take(slots, 0, batch.action[begin:end], "clip")
-        output.scalars[:, begin:end] = self._scalars[slots].T
+
+    def _sum_ahead(self, slots: NDArray[np.int64], columns: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Fill the scalar columns (6, B) of the n steps from `slots`; returns the slot of the last step."""
+        reward, terminated, intervention, toggled, discount, toggles = columns
+        reward[:], terminated[:], intervention[:], toggled[:] = self._scalars[slots].T
+        discount[:], toggles[:] = self._returns.discount, toggled
+        last = slots
+        for _ in range(self._returns.steps - 1):
+            following = self._next[last]
+            goes_on = (terminated == 0.0) & (self._rank[following] != NO_SLOT)
+            last = np.where(goes_on, following, last)
+            weight = discount * goes_on
+            more = self._scalars[last]
+            reward += weight * more[:, 0]
+            toggles += weight * more[:, 3]
+            np.copyto(terminated, more[:, 1])
+            discount[goes_on] *= self._returns.discount
+        return last
 
 
 @dataclass(frozen=True, slots=True)
 class _Output:
-    """One preallocated batch; its four scalar columns are rows of `scalars` (4, B)."""
+    """One preallocated batch; its scalar columns are rows of `scalars` (6, B)."""
 
     batch: Batch
     scalars: NDArray[np.float32]
@@ -271,10 +293,10 @@ class _Output:
         def arrays() -> Observation:
             return {key: np.empty((batch_size, *one.shape), one.dtype) for key, one in spec.arrays.items()}
 
-        scalars = np.empty((4, batch_size), np.float32)
-        reward, terminated, intervention, toggled = scalars
+        scalars = np.empty((6, batch_size), np.float32)
+        reward, terminated, intervention, toggled, discount, toggles = scalars
         action = np.empty((batch_size, action_dim), np.float32)
-        batch = Batch(arrays(), action, reward, arrays(), terminated, intervention, toggled)
+        batch = Batch(arrays(), action, reward, arrays(), discount, terminated, intervention, toggled, toggles)
         return _Output(batch, scalars)
 
 

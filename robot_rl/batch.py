@@ -11,16 +11,31 @@ from robot_rl.types import Observation
 
 
 @dataclass(frozen=True, slots=True)
+class Returns:
+    """How much of what followed a transition goes with it: n-step returns (Sutton and Barto, section 7.1)."""
+
+    steps: int = 1
+    """Rewards summed before bootstrapping; fewer where the episode (or the person's segment) ends."""
+    discount: float = 1.0
+    """Per control step."""
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """B transitions; arrays may be views of buffers that the next `sample` overwrites."""
+    """B transitions; arrays may be views of buffers that the next `sample` overwrites.
+
+    With n-step returns "next" is up to n steps later: that many rewards are summed, and `discount` fits.
+    """
 
     observation: Observation  # each (B, ...): state float32, images uint8
     action: NDArray[np.float32]  # (B, A) executed action
-    reward: NDArray[np.float32]  # (B,)
+    reward: NDArray[np.float32]  # (B,) discounted sum up to the next observation
     next_observation: Observation  # each (B, ...)
-    terminated: NDArray[np.float32]  # (B,) 1 where the task ended: do not bootstrap
+    discount: NDArray[np.float32]  # (B,) weight of the next observation's value
+    terminated: NDArray[np.float32]  # (B,) 1 where the task ended by then: do not bootstrap
     is_intervention: NDArray[np.float32]  # (B,) 1 where the person acted
     toggled: NDArray[np.float32]  # (B,) 1 where the gripper command changed the gripper's target
+    toggles: NDArray[np.float32]  # (B,) discounted number of such changes up to the next observation
 
     def __len__(self) -> int:
         return len(self.reward)

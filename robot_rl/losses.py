@@ -38,8 +38,11 @@ def squashed_log_prob(mean: Tensor, std: Tensor, action: Tensor, margin: float =
     return log_prob.sum(-1)
 
 
-def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: float) -> Tensor:
-    """One-step target (B,). Only `terminated` stops the bootstrap; a truncated step has terminated = 0."""
+def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: float | Tensor) -> Tensor:
+    """One- or n-step target (B,); `discount` is the weight of the next value.
+
+    Only `terminated` stops the bootstrap; a truncated step has terminated = 0.
+    """
     return reward + discount * (1.0 - terminated) * next_value
 
 

@@ -45,14 +45,17 @@ def make_batch(seed: int, spec: ObservationSpec = STATE_SPEC, action: ActionSpec
     def coin(probability: float) -> np.ndarray:
         return (rng.random(rows) < probability).astype(np.float32)
 
+    toggled = coin(0.3)
     return Batch(
         make_observation(spec, rng, rows),
         rng.uniform(-1, 1, (rows, action.dim)).astype(np.float32),
         coin(0.2),
         make_observation(spec, rng, rows),
+        np.full(rows, 0.97, np.float32),
         coin(0.2),
         coin(0.5),
-        coin(0.3),
+        toggled,
+        toggled,
     )
 
 
@@ -61,6 +64,7 @@ def constant_batch(
     action: ActionSpec = GRASP,
     *,
     reward: float = 0.0,
+    discount: float = 0.9,
     terminated: float = 0.0,
     toggled: float = 0.0,
     gripper: float = 0.0,
@@ -75,4 +79,14 @@ def constant_batch(
     if action.has_gripper:
         actions[:, -1] = gripper
     state = {"state": np.ones((rows, STATE_DIM), np.float32)}
-    return Batch(state, actions, full(reward), state, full(terminated), full(intervention), full(toggled))
+    return Batch(
+        state,
+        actions,
+        full(reward),
+        state,
+        full(discount),
+        full(terminated),
+        full(intervention),
+        full(toggled),
+        full(toggled),
+    )

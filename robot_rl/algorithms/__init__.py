@@ -7,11 +7,16 @@ from typing import Protocol
 
 from torch import Tensor
 
-from robot_rl.batch import Batch
+from robot_rl.batch import Batch, Returns
 
 
 class Algorithm(Protocol):
     """Turns batches into better parameters. All tensors live on `device`."""
+
+    @property
+    def returns(self) -> Returns:
+        """How its batches sum the rewards."""
+        ...
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient step; returns 0-d tensors to log (no host synchronisation inside)."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from robot_rl import losses
 from robot_rl.algorithms.flat import FlatAdam, FlatParameters, copy_into
 from robot_rl.algorithms.networks import Augment, BatchLoader, PolicyNetworks
-from robot_rl.batch import Batch
+from robot_rl.batch import Batch, Returns
 from robot_rl.errors import DataError
 
 
@@ -44,6 +44,10 @@ class BC:
         self._adam = FlatAdam(FlatParameters(nn.ModuleList([networks])), config.learning_rate)
         self._generator = torch.Generator(self.device).manual_seed(config.seed)
         self._load = BatchLoader(networks, self.device, augment, self._generator)
+
+    @property
+    def returns(self) -> Returns:
+        return Returns()
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         data = self._load(batch)

@@ -73,9 +73,11 @@ class TensorBatch:
     gripper: Tensor | None
     reward: Tensor
     next_observation: TensorObservation
+    discount: Tensor
     terminated: Tensor
     is_intervention: Tensor
     toggled: Tensor
+    toggles: Tensor
 
 
 class BatchLoader:
@@ -100,9 +102,11 @@ class BatchLoader:
             gripper,
             move(batch.reward),
             self._observe(batch.next_observation),
+            move(batch.discount),
             move(batch.terminated),
             move(batch.is_intervention),
             move(batch.toggled),
+            move(batch.toggles),
         )
 
     def _move(self, array: object) -> Tensor:

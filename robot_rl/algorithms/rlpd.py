@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from robot_rl import losses
 from robot_rl.algorithms.flat import FlatAdam, FlatParameters, copy_into
 from robot_rl.algorithms.networks import Augment, BatchLoader, PolicyNetworks, TensorBatch
-from robot_rl.batch import Batch
+from robot_rl.batch import Batch, Returns
 from robot_rl.critics import CriticEnsemble
 from robot_rl.errors import ConfigError, DataError
 
@@ -48,6 +48,8 @@ class RLPDConfig:
     """Activation of the critics: tanh, silu or relu."""
     discount: float = 0.97
     """Discount per control step."""
+    n_step: int = 5
+    """Rewards summed before bootstrapping: each bootstrap adds some overestimation, and a slow person needs many."""
     target_rate: float = 0.005
     """Polyak rate of the target networks per update."""
     learning_rate: float = 3e-4
@@ -84,6 +86,8 @@ class RLPDConfig:
             )
         if not 0.0 <= self.discount <= 1.0 or not 0.0 < self.target_rate <= 1.0:
             raise ConfigError(f"discount {self.discount} or target_rate {self.target_rate} is not in [0, 1]")
+        if self.n_step < 1:
+            raise ConfigError(f"n_step must be >= 1, got {self.n_step}")
         if self.actor_every < 1 or self.initial_temperature <= 0.0:
             raise ConfigError("actor_every must be >= 1 and initial_temperature > 0")
 
@@ -117,6 +121,10 @@ class RLPD:
         entropy = config.target_entropy
         self._target_entropy = -0.5 * networks.arm_dim if entropy is None else entropy
         self._updates = 0
+
+    @property
+    def returns(self) -> Returns:
+        return Returns(self.config.n_step, self.config.discount)
 
     @property
     def temperature(self) -> Tensor:
@@ -207,7 +215,7 @@ class RLPD:
         value = self._targets[1](next_target_features, action, chosen).amin(0)
         if config.backup_entropy:
             value = value - self.temperature * log_prob
-        target = losses.td_target(data.reward, data.terminated, value, config.discount)
+        target = losses.td_target(data.reward, data.terminated, value, data.discount)
         return target if config.value_range is None else target.clamp(*config.value_range)
 
     def _gripper_loss(
@@ -221,8 +229,8 @@ class RLPD:
                 networks.gripper_values(next_features, data.next_observation),
                 networks.gripper_values(next_target_features, data.next_observation, self._targets[2]),
             )
-            reward = data.reward + config.gripper_penalty * data.toggled
-            target = losses.td_target(reward, data.terminated, value, config.discount)
+            reward = data.reward + config.gripper_penalty * data.toggles
+            target = losses.td_target(reward, data.terminated, value, data.discount)
             if config.value_range is not None:
                 target = target.clamp(config.value_range[0] + config.gripper_penalty, config.value_range[1])
         q = networks.gripper_values(features, data.observation)

@@ -97,6 +97,7 @@ def build_learner(experiment: Experiment) -> Learner:
         action_spec,
         experiment.learner.capacity,
         experiment.seed,
+        algorithm.returns,
         experiment.demo_fraction,
     )
     return Learner(algorithm, memory, experiment.learner)

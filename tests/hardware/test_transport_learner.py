@@ -18,7 +18,7 @@ from torch import Tensor
 
 from data.memory import ExperienceMemory
 from hardware.nodes.learner import LearningLoop
-from robot_rl.batch import Batch
+from robot_rl.batch import Batch, Returns
 from robot_rl.learner import Learner, LearnerConfig
 from robot_rl.types import ActionSpec, ArraySpec, EpisodeEnd, EpisodeStart, ObservationSpec, Transition
 from robot_rl.wire import Event
@@ -30,6 +30,8 @@ CONFIG = LearnerConfig(batch_size=8, utd=2.0, warmup_steps=10, pretrain_updates=
 
 class CountingAlgorithm:
     """Its only parameter is the number of updates."""
+
+    returns = Returns()
 
     def __init__(self) -> None:
         self.count = torch.zeros(())
@@ -100,7 +102,7 @@ class Bench:
     """One life of the learner process on `directory`, with what its journal holds."""
 
     def __init__(self, directory: Path, kept: list[Event]) -> None:
-        memory = ExperienceMemory(OBSERVATION, ACTION, CONFIG.capacity, 0)
+        memory = ExperienceMemory(OBSERVATION, ACTION, CONFIG.capacity, 0, Returns())
         self.learner = Learner(CountingAlgorithm(), memory, CONFIG)
         self.line, self.metrics, self.log = Line(kept), Metrics(), Log()
         self.loop = LearningLoop(

@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.replay import ReplayBuffer, keep_demonstrations
-from robot_rl.batch import Batch
+from data.replay import ReplayBuffer, keep_all, keep_demonstrations
+from robot_rl.batch import Batch, Returns
 from robot_rl.types import EpisodeEnd, EpisodeStart
-from tests.data.episodes import SPEC, events, observation, transition
+from tests.data.episodes import SPEC, events, observation, transition, value
 
 
 def pairs(batch: Batch) -> set[tuple[int, int]]:
@@ -54,6 +55,33 @@ def test_bug_3_a_timeout_is_not_terminal():
     batch = buffer.sample(500)
     state = batch.observation["state"]
     assert (batch.terminated == ((state[:, 0] == 2) & (state[:, 1] == 5))).all()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 50])
+@pytest.mark.parametrize("only_person", [False, True])
+def test_n_step_returns_are_those_added_up_by_hand(steps: int, only_person: bool) -> None:
+    """Sums end with the episode or the person's segment, and never run into a neighbour."""
+    discount, interventions, length = 0.9, (2, 3, 4, 5, 9, 10), 12
+    keep = keep_demonstrations if only_person else keep_all
+    buffer = ReplayBuffer(SPEC, 3, 100, seed=0, keep=keep, returns=Returns(steps, discount))
+    gripper = [-1.0, 0.0, 1.0, 1.0, -1.0, 0.0, 0.0, 1.0, 0.0, -1.0, 1.0, -1.0]
+    toggled = np.array([1, 0, 1, 0, 1, 0, 0, 1, 0, 1, 1, 1])
+    for episode in (1, 2):
+        for event in events(episode, length, interventions=interventions, success=episode == 2, gripper=gripper):
+            buffer.feed(event)
+    batch = buffer.sample(400)
+    for row, (episode, step, _) in enumerate(batch.observation["state"].astype(int)):
+        end = step
+        while end < length and end - step < steps and (not only_person or end in interventions):
+            end += 1
+        powers = discount ** np.arange(end - step)
+        np.testing.assert_allclose(batch.reward[row], (powers * [value(episode, at) for at in range(step, end)]).sum())
+        np.testing.assert_allclose(batch.toggles[row], (powers * toggled[step:end]).sum(), rtol=1e-6)
+        np.testing.assert_allclose(batch.discount[row], discount ** (end - step), rtol=1e-6)
+        assert (batch.next_observation["state"][row, :2] == (episode, end)).all()
+        assert (batch.next_observation["image/front"][row, 1, 0] == end).all()
+        assert batch.terminated[row] == (episode == 2 and end == length)
+        assert batch.toggled[row] == toggled[step]
 
 
 @dataclass

@@ -26,7 +26,7 @@ def make(log: EpisodeLog, schedule: ScheduleConfig) -> tuple[Actor, Learner]:
     algorithm = RLPD(RLPDConfig(hidden=(32, 32)), build_networks(SMALL, *specs))
     learner = Learner(
         algorithm,
-        ExperienceMemory(*specs, capacity=2000, seed=0),
+        ExperienceMemory(*specs, capacity=2000, seed=0, returns=algorithm.returns),
         LearnerConfig(batch_size=32, warmup_steps=10, utd=2.0, pretrain_updates=0),
     )
     person = ScriptedPerson(GoalExpert(), env.action_spec, PersonConfig(hand_speed=0.8), seed=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from robot_rl.batch import Batch
+from robot_rl.batch import Batch, Returns
 from robot_rl.errors import DataError
 from robot_rl.learner import Learner, LearnerConfig, latest_checkpoint
 from robot_rl.transport import LocalTransport
@@ -12,6 +12,8 @@ from robot_rl.types import EpisodeStart
 
 
 class CountingAlgorithm:
+    returns = Returns()
+
     def __init__(self):
         self.weight = torch.zeros(1)
 
@@ -38,7 +40,7 @@ class CountingMemory:
 
     def sample(self, batch_size):
         empty = np.zeros(batch_size, np.float32)
-        return Batch({}, empty, empty, {}, empty, empty, empty)
+        return Batch({}, empty, empty, {}, empty, empty, empty, empty, empty)
 
 
 def make(**config):
