@@ -2,8 +2,9 @@
 
 A small learner is bound by matrix products, by the element-wise work between them and by the overhead of each
 call. So a whole MLP is one differentiable function with its own backward pass, which computes nothing that is
-not asked for, and large products go to oneDNN, which is twice as fast as PyTorch's default (MKL) on AMD
-processors and as fast elsewhere. On a GPU the same code runs with cuBLAS products.
+not asked for; what lies between two products is one pass over memory (`robot_rl.hidden`); and off Intel's
+processors large products go to oneDNN, which on AMD's is twice as fast as PyTorch's default (MKL). On a GPU the same
+code runs with cuBLAS products.
 
 Shape letters: N members, B batch, I inputs, H hidden, O outputs.
 """
@@ -18,49 +19,26 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from robot_rl import hidden as hidden_layer
+from robot_rl.compiled import processor
 from robot_rl.errors import UnknownNameError
+from robot_rl.hidden import ACTIVATIONS, Activation
 
-NORM_EPS = 1e-6  # flax's LayerNorm, as in RLPD and HIL-SERL
 NARROW = 16  # products with a dimension up to this are memory bound: oneDNN does not help
-_aten = torch.ops.aten
+IS_INTEL = "GenuineIntel" in processor()  # there MKL is the faster one, most of all at weight gradients
 _onednn_linear: Callable[..., Tensor] | None = None
-if torch.backends.mkldnn.is_available():
+if torch.backends.mkldnn.is_available() and not IS_INTEL:
     _onednn_linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-
-
-class Activation(NamedTuple):
-    """An element-wise function; `backward(gradient, before, after)`."""
-
-    forward: Callable[[Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-def _tanh(value: Tensor) -> Tensor:
-    # On a CPU PyTorch's sigmoid is some ten times as fast as its tanh.
-    return torch.sigmoid(2.0 * value).mul_(2.0).sub_(1.0)
-
-
-ACTIVATIONS = {
-    "tanh": Activation(_tanh, lambda gradient, before, after: _aten.tanh_backward(gradient, after)),
-    "silu": Activation(_aten.silu, lambda gradient, before, after: _aten.silu_backward(gradient, before)),
-    "relu": Activation(torch.relu, lambda gradient, before, after: _aten.threshold_backward(gradient, after, 0)),
-}
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """`left @ right + bias`: (N or 1, B, I), (N, I, O), (N, 1, O) -> (N, B, O). Not differentiable by itself."""
     members, inputs, outputs = right.shape
-    if _onednn_linear is None or left.device.type != "cpu" or left.dtype != torch.float32:
+    if left.device.type != "cpu":
         left = left.expand(members, -1, -1)
         return torch.bmm(left, right) if bias is None else torch.baddbmm(bias, left, right)
-    if outputs <= NARROW or inputs <= NARROW or left.shape[1] <= NARROW:
-        left = left.expand(members, -1, -1)
-        if inputs == 1:
-            out = left * right
-        elif outputs <= NARROW:  # several times as fast as its transpose
-            out = torch.bmm(right.mT, left.mT).mT
-        else:
-            out = torch.bmm(left, right)
+    if _onednn_linear is None or left.dtype != torch.float32 or min(inputs, outputs, left.shape[1]) <= NARROW:
+        out = _batched(left.expand(members, -1, -1), right)
         return out if bias is None else out + bias
     # oneDNN has no batched entry for float32 here: as inside any batched product, one matrix after the other.
     lefts = left.unbind() if left.shape[0] == members else left.unbind() * members
@@ -72,56 +50,23 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     return parts[0].unsqueeze(0) if members == 1 else torch.stack(parts)
 
 
+def _batched(left: Tensor, right: Tensor) -> Tensor:
+    """`left @ right` (N, B, O) of MKL, by the faster of the two ways to say it."""
+    if left.shape[-1] == 1:
+        return left * right
+    # A product with few outputs is several times as fast as its transpose when a big operand is a transposed view;
+    # on Intel's processors the reverse is true when none is.
+    is_plain = IS_INTEL and left.stride(-1) == 1 and right.is_contiguous()
+    return torch.bmm(left, right) if is_plain or right.shape[-1] > NARROW else torch.bmm(right.mT, left.mT).mT
+
+
 class _Saved(NamedTuple):
     """What one hidden layer keeps for its backward pass."""
 
     value: Tensor
-    linear: Tensor
-    mean: Tensor
+    normal: Tensor
     rstd: Tensor
-    normal: Tensor  # before scale and shift; of a single member not kept
-    before: Tensor
     after: Tensor
-
-
-def _hidden(value: Tensor, layer: Sequence[Tensor], activation: Activation) -> _Saved:
-    """Linear, LayerNorm, activation of `value` (N or 1, B, I)."""
-    weight, bias, scale, shift = layer
-    linear = product(value, weight, bias)
-    width = linear.shape[-1]
-    if weight.shape[0] == 1:
-        before, mean, rstd = torch.native_layer_norm(linear, (width,), scale.view(-1), shift.view(-1), NORM_EPS)
-        return _Saved(value, linear, mean, rstd, before, before, activation.forward(before))
-    # PyTorch's LayerNorm knows one scale for all rows; without any its CPU kernel takes a slower route.
-    ones, zeros = linear.new_ones(width), linear.new_zeros(width)
-    normal, mean, rstd = torch.native_layer_norm(linear, (width,), ones, zeros, NORM_EPS)
-    before = torch.addcmul(shift, normal, scale)
-    return _Saved(value, linear, mean, rstd, normal, before, activation.forward(before))
-
-
-def _hidden_backward(
-    gradient: Tensor, saved: _Saved, layer: Sequence[Tensor], activation: Activation, learns: bool
-) -> tuple[Tensor, Sequence[Tensor | None]]:
-    """Gradient at the linear part's result (N, B, H), and those of weight, bias, scale, shift if it `learns`."""
-    weight, _, scale, shift = layer
-    gradient = activation.backward(gradient, saved.before, saved.after)
-    normalisation = saved.linear, gradient.shape[-1:], saved.mean, saved.rstd
-    to_scale = to_shift = None
-    if weight.shape[0] == 1:
-        to_linear, to_scale, to_shift = _aten.native_layer_norm_backward(
-            gradient.contiguous(), *normalisation, scale.view(-1), shift.view(-1), [True, learns, learns]
-        )
-    else:
-        to_linear = _aten.native_layer_norm_backward(
-            gradient * scale, *normalisation, None, None, [True, False, False]
-        )[0]
-        if learns:
-            to_scale, to_shift = (gradient * saved.normal).sum(1, keepdim=True), gradient.sum(1, keepdim=True)
-    if not learns:
-        return to_linear, (None,) * 4
-    assert to_scale is not None and to_shift is not None
-    to_weight, to_bias = product(saved.value.mT, to_linear), to_linear.sum(1, keepdim=True)
-    return to_linear, (to_weight, to_bias, to_scale.view_as(scale), to_shift.view_as(shift))
 
 
 def _layers(parameters: Sequence[Tensor]) -> list[Sequence[Tensor]]:
@@ -129,15 +74,31 @@ def _layers(parameters: Sequence[Tensor]) -> list[Sequence[Tensor]]:
     return [parameters[begin : begin + 4] for begin in range(0, len(parameters), 4)]
 
 
-def _run(inputs: Sequence[Tensor], parameters: Sequence[Tensor], activation: Activation) -> tuple[Tensor, list[_Saved]]:
+def _run(
+    inputs: Sequence[Tensor], parameters: Sequence[Tensor], activation: Activation, keep: bool
+) -> tuple[Tensor, list[_Saved]]:
     value = (inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), -1)).unsqueeze(0)
     trace = []
     for layer in _layers(parameters):
         if len(layer) == 2:
             return product(value, *layer), trace
-        trace.append(_hidden(value, layer, activation))
-        value = trace[-1].after
+        weight, bias, scale, shift = layer
+        linear = product(value, weight).contiguous()
+        after, normal, rstd = hidden_layer.forward(linear, bias, scale, shift, activation, keep)
+        if keep:
+            trace.append(_Saved(value, normal, rstd, after))
+        value = after
     return value, trace
+
+
+def _hidden_backward(
+    gradient: Tensor, saved: _Saved, layer: Sequence[Tensor], activation: Activation, learns: bool
+) -> tuple[Tensor, Sequence[Tensor | None]]:
+    """Gradient at the linear part's result (N, B, H), and those of weight, bias, scale, shift if it `learns`."""
+    found = hidden_layer.backward(gradient, saved.normal, saved.rstd, layer[2], layer[3], activation)
+    if not learns:
+        return found.linear, (None,) * 4
+    return found.linear, (product(saved.value.mT, found.linear), found.bias, found.scale, found.shift)
 
 
 class _MLP(torch.autograd.Function):
@@ -146,7 +107,7 @@ class _MLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, activation: Activation, count: int, *tensors: Tensor) -> Tensor:
         inputs, parameters = tensors[:count], tensors[count:]
-        output, ctx.trace = _run(inputs, parameters, activation)
+        output, ctx.trace = _run(inputs, parameters, activation, keep=True)
         ctx.activation = activation
         ctx.splits = [value.shape[-1] for value in inputs]
         ctx.save_for_backward(*parameters)
@@ -168,8 +129,8 @@ class _MLP(torch.autograd.Function):
             else:
                 to_parameters = [None, None]
         for saved, layer in zip(reversed(ctx.trace), reversed(layers[: len(ctx.trace)]), strict=True):
-            if weight is not None:
-                gradient = product(gradient, weight.mT)
+            # a copy of what autograd hands in: `backward` overwrites its argument
+            gradient = gradient.clone() if weight is None else product(gradient, weight.mT).contiguous()
             gradient, to_layer = _hidden_backward(gradient, saved, layer, ctx.activation, learns)
             to_parameters = [*to_layer, *to_parameters]
             weight = layer[0]
@@ -217,7 +178,7 @@ class EnsembleMLP(nn.Module):
         if chosen is not None:
             parameters = [parameter.index_select(0, chosen) for parameter in parameters]
         if not torch.is_grad_enabled():
-            return _run(inputs, parameters, self._activation)[0]
+            return _run(inputs, parameters, self._activation, keep=False)[0]
         return _MLP.apply(self._activation, len(inputs), *inputs, *parameters)  # type: ignore[return-value]
 
 

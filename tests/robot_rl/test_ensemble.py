@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from robot_rl import ensemble
-from robot_rl.ensemble import ACTIVATIONS, NORM_EPS, EnsembleMLP, product
+from robot_rl.ensemble import EnsembleMLP, product
+from robot_rl.hidden import ACTIVATIONS, NORM_EPS
 from robot_rl.errors import UnknownNameError
 
 PLAIN = {"tanh": torch.tanh, "silu": F.silu, "relu": F.relu}
