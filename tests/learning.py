@@ -64,7 +64,7 @@ def constant_batch(
     action: ActionSpec = GRASP,
     *,
     reward: float = 0.0,
-    discount: float = 0.9,
+    discount: float = 0.6,
     terminated: float = 0.0,
     toggled: float = 0.0,
     gripper: float = 0.0,

@@ -75,7 +75,9 @@ def test_n_step_returns_are_those_added_up_by_hand(steps: int, only_person: bool
         while end < length and end - step < steps and (not only_person or end in interventions):
             end += 1
         powers = discount ** np.arange(end - step)
-        np.testing.assert_allclose(batch.reward[row], (powers * [value(episode, at) for at in range(step, end)]).sum())
+        np.testing.assert_allclose(
+            batch.reward[row], (powers * [value(episode, at) for at in range(step, end)]).sum(), rtol=1e-6
+        )
         np.testing.assert_allclose(batch.toggles[row], (powers * toggled[step:end]).sum(), rtol=1e-6)
         np.testing.assert_allclose(batch.discount[row], discount ** (end - step), rtol=1e-6)
         assert (batch.next_observation["state"][row, :2] == (episode, end)).all()

@@ -178,7 +178,7 @@ def test_random_subset_takes_the_minimum_of_two_members(monkeypatch):
     with torch.no_grad():
         features = algorithm.networks.encoder(data.next_observation)
         target = algorithm._target(data, features, features)
-    torch.testing.assert_close(target, torch.full((32,), 1.0 + 0.97 * 2.0))
+    torch.testing.assert_close(target, torch.full((32,), 1.0 + 0.6 * 2.0))
 
 
 def test_works_without_a_gripper():
