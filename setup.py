@@ -58,7 +58,7 @@ setup(
     package_dir={"": "."},
     packages=sorted({*TOP_LEVEL, *find_packages(include=[f"{name}.*" for name in TOP_LEVEL])}),
     package_data={
-        "robot_rl": ["conf/**/*.yaml", "py.typed"],
+        "robot_rl": ["conf/**/*.yaml", "hidden.c", "py.typed"],
         "sim": ["assets/**/*"],
         "hardware": ["robots/*.yaml", "gui/assets/**/*"],
     },

@@ -9,6 +9,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__AVX512F__) && !defined(__clang__)
+#pragma GCC target("prefer-vector-width=512") /* GCC's own choice, half of that, costs a quarter of the time more */
+#endif
+
 enum { TANH, SILU, RELU };
 
 /* Cephes' expf: a polynomial on [-ln 2 / 2, ln 2 / 2] times a power of two; compilers vectorise it. NaN stays NaN. */

@@ -1,10 +1,13 @@
 """The fast MLP equals the plain one: value and every gradient, on each of its routes."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from robot_rl import ensemble
+from robot_rl import ensemble, hidden
+from robot_rl.compiled import library
 from robot_rl.ensemble import EnsembleMLP, product
 from robot_rl.hidden import ACTIVATIONS, NORM_EPS
 from robot_rl.errors import UnknownNameError
@@ -92,3 +95,30 @@ def test_a_frozen_network_computes_the_gradient_of_its_inputs_alone(monkeypatch)
 def test_unknown_activation_lists_the_valid_ones():
     with pytest.raises(UnknownNameError, match="relu, silu, tanh"):
         EnsembleMLP(1, 3, (4,), 1, "gelu")
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_compiled_and_plain_hidden_layers_agree(activation, monkeypatch):
+    if library() is None:
+        pytest.skip("no compiler here")
+    network, inputs = make(3, 2, activation, torch.float32)
+    sources = [*inputs, *network.layers]
+
+    def run():
+        value = network(*inputs)
+        return [value, *torch.autograd.grad(value.square().sum(), sources)]
+
+    compiled = run()
+    monkeypatch.setattr(hidden, "library", lambda: None)
+    for one, two in zip(compiled, run(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_compiled_activations_hold_at_both_ends_and_keep_nan(activation):
+    rows = torch.tensor([[0.0, 1e-30, 1.0, -1.0, 100.0, -100.0, 3e3, -3e3]]).view(1, 1, 8)
+    one, zero = torch.ones(1, 1, 8), torch.zeros(1, 1, 8)
+    after, _, _ = hidden.forward(torch.zeros(1, 1, 8), zero, one, rows, ACTIVATIONS[activation], keep=False)
+    torch.testing.assert_close(after, PLAIN[activation](rows), rtol=1e-5, atol=1e-6)
+    after, _, _ = hidden.forward(rows * math.nan, zero, one, zero, ACTIVATIONS[activation], keep=False)
+    assert after.isnan().all()
