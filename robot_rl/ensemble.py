@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from robot_rl import hidden as hidden_layer
-from robot_rl.compiled import processor
+from robot_rl.compiled import library, processor
 from robot_rl.errors import UnknownNameError
 from robot_rl.hidden import ACTIVATIONS, Activation
 
@@ -129,8 +129,11 @@ class _MLP(torch.autograd.Function):
             else:
                 to_parameters = [None, None]
         for saved, layer in zip(reversed(ctx.trace), reversed(layers[: len(ctx.trace)]), strict=True):
-            # a copy of what autograd hands in: `backward` overwrites its argument
-            gradient = gradient.clone() if weight is None else product(gradient, weight.mT).contiguous()
+            # `backward` overwrites its argument: of what autograd hands in it gets a copy
+            if weight is None:
+                gradient = gradient.clone(memory_format=torch.contiguous_format)
+            else:
+                gradient = product(gradient, weight.mT).contiguous()
             gradient, to_layer = _hidden_backward(gradient, saved, layer, ctx.activation, learns)
             to_parameters = [*to_layer, *to_parameters]
             weight = layer[0]
@@ -157,6 +160,7 @@ class EnsembleMLP(nn.Module):
         if activation not in ACTIVATIONS:
             raise UnknownNameError("activation", activation, ACTIVATIONS)
         self._activation = ACTIVATIONS[activation]
+        library()  # compiles, the first time on a machine: not in the first control step
         parameters, width = [], inputs
         for size in hidden:
             ones, zeros = torch.ones(members, 1, size), torch.zeros(members, 1, size)

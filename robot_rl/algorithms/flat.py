@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,13 @@ class FlatParameters:
             end = begin + parameter.numel()
             parameter.data = self.values[begin:end].view_as(parameter)
             begin = end
+
+    def part(self, first: int, last: int) -> FlatParameters:
+        """Parameters `first` to `last`, the last one excluded, in the same memory."""
+        part = copy.copy(self)
+        begin, end = (sum(one.numel() for one in self.parameters[:index]) for index in (first, last))
+        part.parameters, part.values = self.parameters[first:last], self.values[begin:end]
+        return part
 
     def follow(self, online: FlatParameters, rate: float) -> None:
         """Polyak averaging: move by `rate` towards `online`."""

@@ -108,19 +108,28 @@ class RLPD:
         self._log_temperature = nn.ParameterList(
             [torch.tensor([math.log(config.initial_temperature)], device=self.device)]
         )
-        self._value_flat = FlatParameters(self._values)
-        self._target_flat = FlatParameters(self._targets)
         self._acting = copy.deepcopy(self.networks).requires_grad_(False)
-        self._acting_and_learned: list[list[Tensor]] = [list(one.parameters()) for one in (self._acting, self.networks)]
-        rate = config.learning_rate
-        self._value_adam = FlatAdam(self._value_flat, rate)
-        self._actor_adam = FlatAdam(FlatParameters(networks.actor), rate)
-        self._temperature_adam = FlatAdam(FlatParameters(self._log_temperature), rate)
+        self._flatten()
         self._generator = torch.Generator(self.device).manual_seed(config.seed)
         self._load = BatchLoader(networks, self.device, augment, self._generator)
         entropy = config.target_entropy
         self._target_entropy = -0.5 * networks.arm_dim if entropy is None else entropy
         self._updates = 0
+
+    def _flatten(self) -> None:
+        """One tensor for all that is learned, in an order in which what an optimiser or an average wants is a part."""
+        networks, acting = self.networks, self._acting
+        gripper = [networks.gripper] if networks.gripper else []
+        learned = [self.critics, networks.encoder, *gripper, networks.actor, self._log_temperature]
+        flat = FlatParameters(*learned)
+        critics, *_ = counts = [len(list(module.parameters())) for module in learned]
+        values, everything = sum(counts[:-2]), len(flat.parameters)
+        self._value_flat = flat.part(0, values)
+        self._policy_flat = flat.part(critics, everything - 1)
+        self._target_flat = FlatParameters(self._targets[1], self._targets[0], *list(self._targets)[2:])
+        self._acting_flat = FlatParameters(acting.encoder, *([acting.gripper] if acting.gripper else []), acting.actor)
+        self._value_adam = FlatAdam(self._value_flat, self.config.learning_rate)
+        self._actor_adam = FlatAdam(flat.part(values, everything), self.config.learning_rate)
 
     @property
     def returns(self) -> Returns:
@@ -143,9 +152,7 @@ class RLPD:
         if self._updates % self.config.actor_every == 0:
             metrics |= self._update_actor(data, features)
         self._target_flat.follow(self._value_flat, self.config.target_rate)
-        with torch.no_grad():
-            acting, learned = self._acting_and_learned
-            torch._foreach_lerp_(acting, learned, self.config.acting_rate)  # pyright: ignore[reportPrivateImportUsage]
+        self._acting_flat.follow(self._policy_flat, self.config.acting_rate)
         return metrics
 
     def policy_state(self) -> Mapping[str, Tensor]:
@@ -177,7 +184,6 @@ class RLPD:
             "temperature": self._log_temperature.state_dict(),
             "value_adam": self._value_adam.state_dict(),
             "actor_adam": self._actor_adam.state_dict(),
-            "temperature_adam": self._temperature_adam.state_dict(),
         }
         return {f"{part}.{name}": value for part, named in parts.items() for name, value in named.items()}
 
@@ -255,9 +261,8 @@ class RLPD:
             metrics["imitation_loss"] = imitation.detach()
             weight = self.config.bc_weight * 0.5 ** (self._updates / self.config.bc_half_life)
             loss = loss + weight * losses.q_scale(q) * imitation
-        self._actor_adam.minimise(loss)
         temperature_loss = losses.temperature_loss(self._log_temperature[0], log_prob, self._target_entropy)
-        self._temperature_adam.minimise(temperature_loss.squeeze())
+        self._actor_adam.minimise(loss + temperature_loss.squeeze())  # neither depends on the other's parameters
         return metrics | {"temperature": self.temperature[0]}
 
     def _sample(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from robot_rl import ensemble, hidden
 from robot_rl.compiled import library
 from robot_rl.ensemble import EnsembleMLP, product
-from robot_rl.hidden import ACTIVATIONS, NORM_EPS
 from robot_rl.errors import UnknownNameError
+from robot_rl.hidden import ACTIVATIONS, NORM_EPS
 
 PLAIN = {"tanh": torch.tanh, "silu": F.silu, "relu": F.relu}
 
@@ -122,3 +122,13 @@ def test_compiled_activations_hold_at_both_ends_and_keep_nan(activation):
     torch.testing.assert_close(after, PLAIN[activation](rows), rtol=1e-5, atol=1e-6)
     after, _, _ = hidden.forward(rows * math.nan, zero, one, zero, ACTIVATIONS[activation], keep=False)
     assert after.isnan().all()
+
+
+def test_a_gradient_in_another_memory_layout_is_neither_misread_nor_changed():
+    network, inputs = make(2, None, "tanh", torch.float32)
+    direction = torch.randn(2, 24, 48).mT
+    kept = direction.clone()
+    fast, slow = network(*inputs), plain(network, "tanh", *inputs)
+    found, expected = (torch.autograd.grad(value, inputs, direction) for value in (fast, slow))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(direction, kept)
