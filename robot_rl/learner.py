@@ -50,7 +50,7 @@ class LearnerConfig:
 
     batch_size: int = 256
     """Transitions per update; half from demonstrations and interventions."""
-    utd: float = 4.0
+    utd: float = 2.0
     """Updates per online transition."""
     warmup_steps: int = 100
     """Online transitions before the first online update."""

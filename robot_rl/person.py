@@ -65,7 +65,7 @@ class PersonConfig:
     """Shortest time in control."""
     handback_gain: float = 0.25
     """Gain in progress since taking over at which control is handed back."""
-    last_takeover: int = 1
+    last_takeover: int = 3
     """Take-over of an episode (1 is the first) after which control is not handed back any more."""
 
 

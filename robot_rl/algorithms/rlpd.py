@@ -48,7 +48,7 @@ class RLPDConfig:
     """Activation of the critics: tanh, silu or relu."""
     discount: float = 0.97
     """Discount per control step."""
-    n_step: int = 5
+    n_step: int = 10
     """Rewards summed before bootstrapping: each bootstrap adds some overestimation, and a slow person needs many."""
     target_rate: float = 0.005
     """Polyak rate of the target networks per update."""

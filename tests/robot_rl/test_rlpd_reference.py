@@ -73,7 +73,7 @@ class Reference:
     def update(self, data, noises):
         config = self.config
         state, following = ({"state": one["state"].double()} for one in (data.observation, data.next_observation))
-        continues = config.discount * (1.0 - data.terminated.double())
+        continues = data.discount.double() * (1.0 - data.terminated.double())
         low, high = config.value_range
         with torch.no_grad():
             _, action, _ = self.sample(self.encoder(following), noises[0])
@@ -81,7 +81,7 @@ class Reference:
             target = (data.reward + continues * self.targets[1](seen, action).amin(0).squeeze(1)).clamp(low, high)
             best = self.gripper(self.encoder(following))[0].argmax(1)
             value = self.targets[2](seen)[0][torch.arange(ROWS), best]
-            penalised = data.reward + config.gripper_penalty * data.toggled.double()
+            penalised = data.reward + config.gripper_penalty * data.toggles.double()
             gripper_target = (penalised + continues * value).clamp(low + config.gripper_penalty, high)
         features = self.encoder(state)
         loss = sum(F.mse_loss(q.squeeze(1), target) for q in self.critics(features, data.arm_action.double()))
