@@ -66,7 +66,7 @@ class RLPDConfig:
     """Reward of a gripper command that changes the gripper's target; seen by the gripper critic alone."""
     gripper_margin: float = 0.1
     """By how much the person's gripper choice must exceed the others where the person acted; 0 turns it off."""
-    bc_weight: float = 3.0
+    bc_weight: float = 1.0
     """Weight of imitating the person at the start, in units of the mean |Q|; 0 turns it off."""
     bc_half_life: float = 8000.0
     """Updates after which that weight has halved: competent early, free to become faster than the person later."""
