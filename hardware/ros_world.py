@@ -22,7 +22,7 @@ from hardware import limits
 from hardware.pacing import Pacer
 from hardware.ros_inbox import SOURCES, InboxConfig, RosArm, RosCamera, RosInbox
 from hardware.ros_link import RosLink
-from robot_rl.errors import ConfigError, HardwareError, StaleError
+from robot_rl.errors import ConfigError, DisarmedError, HardwareError, StaleError
 from robot_rl.types import ArmTarget, TaskState
 
 SETTLE_S = 0.05
@@ -90,7 +90,7 @@ class RosWorld:
         self.arm = RosArm(self._inbox)
         self.cameras: Mapping[str, RosCamera] = {name: RosCamera(self._inbox, name) for name in config.cameras}
         node = self._link.node
-        self._guard = {call: node.create_client(Trigger, f"{config.guard_node}/{call}") for call in ("arm", "disarm")}
+        self._guard = {call: node.create_client(Trigger, f"{config.guard_node}/{call}") for call in ("arm", "release")}
         self._reset_world = node.create_client(Trigger, "reset_world")
         self._set_parameters = node.create_client(SetParameters, f"{config.sim_node}/set_parameters")
         node.create_service(Trigger, "~/reset_done", self._on_reset_done)
@@ -100,6 +100,7 @@ class RosWorld:
             "motion": self._reset_by_motion,
             "person": self._reset_by_person,
         }
+        self._heeded: str | None = None  # the guard's count of disarm requests that has been acted on
         self._pacer = Pacer()
         self._accounted_s = time.monotonic()
         self._gripper_at_reset = 1.0
@@ -132,9 +133,11 @@ class RosWorld:
     def reset(self, seed: int | None) -> None:
         """Start state as `config.reset` says; the guard is armed when it returns.
 
-        Raises `StaleError` when somebody does not answer and `HardwareError` when the guard refuses.
+        Raises `StaleError` when somebody does not answer, `HardwareError` when the guard refuses and
+        `DisarmedError` when a person disarmed it.
         """
         began_s = time.monotonic()
+        self._heed_person()
         self._resets[self.config.reset](seed)
         self._gripper_at_reset = float(round(self.arm.state().gripper_position))
         self._accounted_s = time.monotonic()
@@ -152,9 +155,9 @@ class RosWorld:
         self._check_guard()
         return self._inbox.executed(self._gripper_at_reset)
 
-    def disarm(self) -> None:
-        """Ask the guard to hold the arm where it is."""
-        self._trigger(self._guard["disarm"], self.config.service_timeout_s)
+    def release(self) -> None:
+        """Let the guard stop following, until the next reset."""
+        self._trigger(self._guard["release"], self.config.service_timeout_s)
 
     def guard_status(self) -> Mapping[str, str]:
         """What the guard said last; empty before it spoke."""
@@ -168,6 +171,7 @@ class RosWorld:
 
     def _check_guard(self) -> None:
         self._link.check()
+        self._heed_person()
         status = self._inbox.guard_status
         if status.get("armed") == "false":
             raise HardwareError(f"the guard is not armed ({status.get('mode')}): {status.get('reason')}")
@@ -176,7 +180,7 @@ class RosWorld:
             raise StaleError(f"the guard has published no target for {silent_s:.1f} s; is it running?")
 
     def _reset_by_service(self, seed: int | None) -> None:
-        self.disarm()
+        self.release()
         if seed is not None:
             value = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=int(seed))
             request = SetParameters.Request(parameters=[Parameter(name="seed", value=value)])
@@ -213,7 +217,7 @@ class RosWorld:
         self._inbox.withdraw("reset")
 
     def _reset_by_person(self, seed: int | None) -> None:
-        self.disarm()
+        self.release()
         self._person_is_done = False
         if not self._link.wait_for(lambda: self._person_is_done, self.config.reset_timeout_s):
             service = f"{self.config.node_name}/reset_done"
@@ -235,11 +239,16 @@ class RosWorld:
             raise StaleError(f"no new arm and task state within {timeout_s} s after the reset")
 
     def _arm(self) -> None:
-        """Arm the guard, or wait for the person who does; then for its first target."""
+        """Arm the guard, or wait for the person who does; then for its first target.
+
+        Never against a person: whoever disarms while the scene is being prepared finds the guard disarmed. Its
+        statuses come in order, so that a word said before the arming is heard before the arming's effect.
+        """
         deadline_s = time.monotonic() + self.config.arm_timeout_s
         self._inbox.forget_guard()
         refusal = ""
         while True:
+            self._heed_person()
             if self.config.arm_guard:
                 try:
                     self._trigger(self._guard["arm"], self.config.service_timeout_s)
@@ -247,10 +256,19 @@ class RosWorld:
                     # A driver or a publisher that is about to appear or to vanish: worth another try.
                     refusal = str(error)
             if self._link.wait_for(self._inbox.guard_acts, POLL_S):
+                self._heed_person()
                 return
             if time.monotonic() > deadline_s:
                 reason = refusal or self._inbox.guard_status.get("reason", "it says nothing")
                 raise HardwareError(f"the guard is not armed after {self.config.arm_timeout_s} s: {reason}")
+
+    def _heed_person(self) -> None:
+        """Raise `DisarmedError`, once, when somebody has asked the guard to disarm; it is disarmed then."""
+        requests = self._inbox.guard_status.get("disarm_requests", self._heeded)
+        news, self._heeded = self._heeded not in (None, requests), requests
+        if news:
+            self.release()
+            raise DisarmedError("the guard was disarmed by hand")
 
     def _trigger(self, client: Any, timeout_s: float) -> str:
         response = self._link.call(client, Trigger.Request(), timeout_s)

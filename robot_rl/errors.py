@@ -37,5 +37,9 @@ class HardwareError(RobotRlError):
     """A device is absent, silent or faulted."""
 
 
+class DisarmedError(HardwareError):
+    """A person wants the arm to stop: a program must not arm it again for them."""
+
+
 class StaleError(HardwareError):
     """A sensor or a peer has not spoken within its deadline."""

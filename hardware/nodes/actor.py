@@ -149,9 +149,9 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
         while self._transport.outbox.pending and time.monotonic() < deadline_s:
             time.sleep(0.05)
         try:
-            self._world.disarm()
+            self._world.release()
         except HardwareError as error:
-            self.get_logger().warning(f"could not disarm: {error}")
+            self.get_logger().warning(f"could not release the arm: {error}")
         self._world.close()
         self._recorder.close()
 

@@ -14,14 +14,12 @@ from std_msgs.msg import String
 
 from hardware.nodes.human import PhaseMessage, TopicHuman
 from robot_rl.actor import Actor
-from robot_rl.errors import HardwareError, StaleError
+from robot_rl.errors import DisarmedError, HardwareError, StaleError
 from robot_rl.types import Verdict
 
 LEARNER_SILENCE_S = 5.0
 """The learner speaks once a second; after this it counts as absent."""
 TELL_EVERY_S = 10.0
-DISARM_REASON = "requested"
-"""The guard's reason when its service ~/disarm was called."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class EpisodeRunner:
         self._config = config
         self._paused = config.paused
         self._permits = 0
-        self._is_disarmed = False  # by a person, within an episode
+        self._is_disarmed = False  # by a person
         self._has_final_policy = False
         self._now = PhaseMessage("demo", 0, "idle")
         self.thread = threading.Thread(target=self._run, name="episodes", daemon=True)
@@ -145,7 +143,9 @@ class EpisodeRunner:
                 if time.monotonic() - failing_since_s > self._config.patience_s:
                     raise
                 self._log.warning(f"episode broken off: {error}")
-                self._heed_disarming()
+                if isinstance(error, DisarmedError):
+                    self._is_disarmed = True
+                    self._log.warning("arm the guard, or call ~/resume, to go on")
                 self.stopping.wait(1.0)
             finally:
                 self.is_running = False
@@ -162,13 +162,6 @@ class EpisodeRunner:
         if actor.evaluations_left > 0:
             return "evaluate", actor.evaluate_once
         return "finished", None
-
-    def _heed_disarming(self) -> None:
-        """Whoever disarms within an episode wants the arm to stop: do not arm it again for them."""
-        status = self._guard_status()
-        if status.get("armed") == "false" and status.get("reason") == DISARM_REASON:
-            self._is_disarmed = True
-            self._log.warning("the guard was disarmed by hand: arm it, or call ~/resume, to go on")
 
     def _finish_learning(self) -> None:
         self.actor.finish_learning()

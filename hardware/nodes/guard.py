@@ -81,9 +81,11 @@ class GuardNode(ManagedNode[GuardNodeConfig]):
                 JointState, f"{source}/gripper/target", partial(self._on_gripper_request, source), COMMAND_QOS
             )
         self._arm_fault = ""
+        self._disarm_requests = 0
         self.create_subscription(String, "arm/fault", self._on_fault, STATUS_QOS)
         self.create_service(Trigger, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/disarm", self._on_disarm)
+        self.create_service(Trigger, "~/release", self._on_release)
         self.create_service(Trigger, "~/recover", self._on_recover)
         self.create_timer(limits.tick_period_s, self._tick)
 
@@ -163,6 +165,14 @@ class GuardNode(ManagedNode[GuardNodeConfig]):
 
     def _on_disarm(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self.guard.disarm()
+        self._disarm_requests += 1
+        response.success = True
+        self._publish_status()
+        return response
+
+    def _on_release(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """A program lets go of the arm between two episodes; not counted, as what a person asks for is."""
+        self.guard.disarm("released")
         response.success = True
         self._publish_status()
         return response
@@ -212,6 +222,7 @@ class GuardNode(ManagedNode[GuardNodeConfig]):
             "mode": status.mode.value,
             "source": status.source,
             "reason": status.reason,
+            "disarm_requests": str(self._disarm_requests),
             "rejections": json.dumps(status.rejections),
             "clips": json.dumps(status.clips),
             **{f"rejected.{kind}": count for kind, count in status.rejections.items()},

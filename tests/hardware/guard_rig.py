@@ -124,7 +124,7 @@ class Rig:
         node.create_subscription(JointState, "task/state", self._on_task, qos_profile_sensor_data)
         node.create_subscription(DiagnosticArray, "guard/status", self._on_status, latched)
         self.requests = node.create_publisher(PoseStamped, "policy/target_pose", QoSProfile(depth=1))
-        names = ("guard/arm", "guard/disarm", "guard/recover", "reset_world")
+        names = ("guard/arm", "guard/disarm", "guard/release", "guard/recover", "reset_world")
         self._clients = {name: node.create_client(Trigger, name) for name in names}
         self.link.start()
         return self

@@ -14,7 +14,7 @@ from hardware.nodes.episodes import EpisodeRunner, RunnerConfig
 from hardware.nodes.human import PhaseMessage
 from robot_rl.actor import Actor, ScheduleConfig
 from robot_rl.env import EnvConfig, RobotEnv
-from robot_rl.errors import StaleError
+from robot_rl.errors import DisarmedError, HardwareError, StaleError
 from robot_rl.person import PersonConfig, ScriptedHuman, ScriptedPerson
 from robot_rl.records import EpisodeLog
 from robot_rl.types import ArmTarget, HumanInput, Verdict
@@ -25,14 +25,18 @@ PATIENT = RunnerConfig()
 ENV = EnvConfig(max_steps=30, action=("x", "y", "z"), objects=("goal",))
 
 
+SILENT = StaleError("the robot is silent")
+
+
 class BreakableWorld(KinematicWorld):
     """Falls silent at the given steps, counted over all episodes."""
 
-    def __init__(self, broken_at: tuple[int, ...] = (), slow_s: float = 0.0) -> None:
+    def __init__(self, broken_at: tuple[int, ...] = (), slow_s: float = 0.0, error: HardwareError = SILENT) -> None:
         super().__init__()
         self.on_ready: Callable[[], None] = lambda: None
         self._broken_at = broken_at
         self._slow_s = slow_s
+        self._error = error
         self._steps = 0
 
     def reset(self, seed: int | None) -> None:
@@ -43,7 +47,7 @@ class BreakableWorld(KinematicWorld):
         time.sleep(self._slow_s)
         self._steps += 1
         if self._steps in self._broken_at:
-            raise StaleError("the robot is silent")
+            raise self._error
         return super().advance(duration_s)
 
 
@@ -242,8 +246,8 @@ def test_stopping_discards_the_episode_under_way() -> None:
 @pytest.mark.parametrize("by_hand", [True, False])
 def test_an_arm_disarmed_by_hand_is_not_armed_again(by_hand: bool) -> None:
     """It goes on when a person arms the guard; a guard that disarmed by itself is armed again at once."""
-    world = BreakableWorld(broken_at=(3,))
-    bench = Bench(world, guard={"armed": "false", "reason": "requested" if by_hand else "arm state is old"})
+    error = DisarmedError("by hand") if by_hand else HardwareError("arm state is old")
+    bench = Bench(BreakableWorld(broken_at=(3,), error=error), guard={"armed": "false"})
     bench.wait_for(lambda: bench.phases)
     time.sleep(1.5)  # the runner tries again after a second
     assert (len(bench.phases) == 1) == by_hand

@@ -17,7 +17,7 @@ from std_srvs.srv import Trigger
 from hardware import ros_messages
 from hardware.ros_world import RosWorld, RosWorldConfig
 from robot_rl.env import EnvConfig, RobotEnv
-from robot_rl.errors import ConfigError, HardwareError, StaleError, UnknownNameError
+from robot_rl.errors import ConfigError, DisarmedError, HardwareError, StaleError, UnknownNameError
 from robot_rl.types import ArmTarget
 from tests.hardware.guard_rig import PATIENCE_S, Rig, shifted
 
@@ -43,7 +43,7 @@ def shared_world(rig: Rig) -> Iterator[RosWorld]:
 @pytest.fixture
 def world(rig: Rig, shared_world: RosWorld) -> Iterator[RosWorld]:
     yield shared_world
-    rig.call("guard/disarm")
+    rig.call("guard/release")
 
 
 def test_an_env_over_topics_moves_the_arm_and_reports_what_was_executed(world: RosWorld) -> None:
@@ -152,7 +152,7 @@ def test_a_guard_that_disarms_ends_the_episode(rig: Rig, world: RosWorld) -> Non
     env.reset(seed=1)
     env.step(AHEAD)
     rig.call("guard/disarm")
-    with pytest.raises(HardwareError, match=r"not armed.*requested"):
+    with pytest.raises(HardwareError, match="disarmed by hand"):
         for _ in range(20):
             env.step(AHEAD)
     env.reset(seed=1)
@@ -160,7 +160,7 @@ def test_a_guard_that_disarms_ends_the_episode(rig: Rig, world: RosWorld) -> Non
 
 
 def test_motion_reset_brings_the_arm_home_through_the_guard(rig: Rig) -> None:
-    rig.call("guard/disarm")
+    rig.call("guard/release")
     rig.call("reset_world")
     home = (0.56, -0.05, 0.33, 0.0, 1.0, 0.0, 0.0)
     config = replace(LENIENT, namespace=rig.namespace, node_name="mover", reset="motion", home_pose_base_tcp=home)
@@ -180,7 +180,7 @@ def test_motion_reset_brings_the_arm_home_through_the_guard(rig: Rig) -> None:
             world.reset(None)
     finally:
         world.close()
-        rig.call("guard/disarm")
+        rig.call("guard/release")
 
 
 def test_person_reset_waits_for_the_person(rig: Rig) -> None:
@@ -219,7 +219,7 @@ def test_a_silent_graph_gives_clear_errors() -> None:
         config = RosWorldConfig(namespace=empty.namespace, cameras=("front",), service_timeout_s=0.3)
         world = RosWorld(config)
         try:
-            with pytest.raises(StaleError, match=r"guard/disarm is not there.*running"):
+            with pytest.raises(StaleError, match=r"guard/release is not there.*running"):
                 world.reset(0)
             with pytest.raises(StaleError, match="current_pose, joint_states"):
                 world.arm.state()
@@ -356,3 +356,22 @@ def test_messages_of_a_careless_driver() -> None:
                 world.arm.state()
         finally:
             world.close()
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.02, 0.05, 0.2])
+def test_a_person_who_disarms_during_a_reset_is_not_overruled(rig: Rig, world: RosWorld, delay_s: float) -> None:
+    """Whenever the click comes: either the reset ends disarmed, or the episode does at its first step."""
+    world.reset(1)
+    clicked = threading.Timer(delay_s, lambda: rig.call("guard/disarm"))
+    clicked.start()
+    with pytest.raises(DisarmedError, match="by hand"):
+        world.reset(1)
+        clicked.join()
+        for _ in range(20):
+            world.advance(0.1)
+    clicked.join()
+    rig.wait(lambda: rig.status["armed"] == "false", "the guard to be disarmed")
+    time.sleep(0.5)
+    assert rig.status["armed"] == "false"
+    world.reset(1)  # the person's `resume` comes as another reset
+    assert rig.status["armed"] == "true"
