@@ -48,7 +48,7 @@ class Plan:
 
 # A longer task needs a longer horizon: HIL-SERL, too, chooses the discount by task (0.97 to 0.985).
 PLANS = (
-    Plan("lift", 3000, 500),
+    Plan("lift", 5000, 1000),
     Plan("door", 8000, 1000),
     Plan(THIRD, 16000, 2000, ("algorithm.discount=0.98",)),
 )
