@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from data.outputs import BatchOutput, BatchOutputs
 from robot_rl.batch import Batch, Returns
 from robot_rl.env import GRIPPER_THRESHOLD
 from robot_rl.errors import ConfigError, DataError, SpecError
@@ -112,8 +113,7 @@ class ReplayBuffer:
         self._head = 0
         self._serial = 0
         self._streams: dict[str, _Stream] = {}
-        self._outputs: list[_Output] = []
-        self._turn = 0
+        self._outputs = BatchOutputs(observation_spec, action_dim)
 
     def __len__(self) -> int:
         """Number of transitions that `sample` draws from."""
@@ -187,7 +187,7 @@ class ReplayBuffer:
         """
         if not self._count:
             raise DataError("the replay buffer holds no transition to sample")
-        output = self._output(batch_size)
+        output = self._outputs.next(batch_size)
         self._fill(output, 0, batch_size)
         return output.batch
 
@@ -242,15 +242,7 @@ class ReplayBuffer:
         self._valid[rank], self._rank[last] = last, rank
         self._rank[slot] = NO_SLOT
 
-    def _output(self, batch_size: int) -> _Output:
-        """The older of the two output buffers, made anew when the batch size changes."""
-        if not self._outputs or len(self._outputs[0].batch) != batch_size:
-            arrays = self.observation_spec
-            self._outputs = [_Output.allocate(arrays, self.action_dim, batch_size) for _ in range(2)]
-        self._turn ^= 1
-        return self._outputs[self._turn]
-
-    def _fill(self, output: _Output, begin: int, end: int) -> None:
+    def _fill(self, output: BatchOutput, begin: int, end: int) -> None:
         """Draw transitions into rows `begin:end`."""
         slots = self._valid[self._rng.integers(0, self._count, end - begin)]
         last = self._sum_ahead(slots, output.scalars[:, begin:end])
@@ -281,25 +273,6 @@ class ReplayBuffer:
         return last
 
 
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """One preallocated batch; its scalar columns are rows of `scalars` (6, B)."""
-
-    batch: Batch
-    scalars: NDArray[np.float32]
-
-    @staticmethod
-    def allocate(spec: ObservationSpec, action_dim: int, batch_size: int) -> _Output:
-        def arrays() -> Observation:
-            return {key: np.empty((batch_size, *one.shape), one.dtype) for key, one in spec.arrays.items()}
-
-        scalars = np.empty((6, batch_size), np.float32)
-        reward, terminated, intervention, toggled, discount, toggles = scalars
-        action = np.empty((batch_size, action_dim), np.float32)
-        batch = Batch(arrays(), action, reward, arrays(), discount, terminated, intervention, toggled, toggles)
-        return _Output(batch, scalars)
-
-
 def mix(online: ReplayBuffer, demos: ReplayBuffer, batch_size: int, demo_fraction: float = 0.5) -> Batch:
     """One batch from two buffers: `floor(batch_size * demo_fraction)` rows of demonstrations, at the end.
 
@@ -315,7 +288,7 @@ def mix(online: ReplayBuffer, demos: ReplayBuffer, batch_size: int, demo_fractio
         split = batch_size
     elif not len(online):
         split = 0
-    output = online._output(batch_size)
+    output = online._outputs.next(batch_size)
     if split > 0:
         online._fill(output, 0, split)
     if split < batch_size:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
 
 
 class Pacer:
@@ -35,3 +38,42 @@ class Pacer:
     def remaining_s(self) -> float:
         """Time until the next tick; negative when it is overdue."""
         return self._next_s - self._clock()
+
+
+class LoopTiming:
+    """How well the loop keeps time, since the last report."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self._began_s = time.monotonic()
+        self._lags_s: list[float] = []
+        self._simulated_s = 0.0
+        self._renders_s: list[float] = []
+
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+    def slice(self, lag_s: float, period_s: float) -> None:
+        """A slice began `lag_s` after its deadline."""
+        self._lags_s.append(lag_s)
+        self._simulated_s += period_s
+
+    @contextmanager
+    def rendering(self) -> Iterator[None]:
+        began_s = time.monotonic()
+        yield
+        self._renders_s.append(time.monotonic() - began_s)
+
+    def report(self) -> dict[str, object]:
+        elapsed_s = self.elapsed_s()
+        values: dict[str, object] = {
+            "rate_hz": round(len(self._lags_s) / elapsed_s, 2),
+            "jitter_ms": round(1e3 * float(np.percentile(self._lags_s, 99)), 2),
+            "real_time_factor": round(self._simulated_s / elapsed_s, 3),
+            "images_per_s": round(len(self._renders_s) / elapsed_s, 2),
+            "render_ms": round(1e3 * float(np.mean(self._renders_s)), 2) if self._renders_s else 0.0,
+        }
+        self.start()
+        return values

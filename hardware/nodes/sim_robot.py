@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -27,7 +25,7 @@ from std_srvs.srv import Trigger
 
 from hardware import ros_messages
 from hardware.nodes.lifecycle import IDLE_S, ManagedNode, read_robot, run
-from hardware.pacing import Pacer
+from hardware.pacing import LoopTiming, Pacer
 from robot_rl.errors import ConfigError, RobotRlError
 from robot_rl.protocols import World
 from robot_rl.types import ArmTarget, CameraFrame
@@ -76,7 +74,7 @@ class SimRobotNode(ManagedNode[SimRobotConfig]):
         joints = len(self._world.arm.state().joint_pos_rad)
         names = [str(joint["name"]) for joint in robot.get("joints", ())]
         self._joint_names = names if len(names) == joints else [f"joint{i + 1}" for i in range(joints)]
-        self._pacer, self._timing = Pacer(), _Timing()
+        self._pacer, self._timing = Pacer(), LoopTiming()
         self._next_seed = self.config.seed
         if not self.has_parameter("seed"):
             self.declare_parameter("seed", self.config.seed)
@@ -254,45 +252,6 @@ class _Camera:
         if frame.intrinsics is not None and self._info.get_subscription_count():
             hw = (color.shape[0], color.shape[1])
             self._info.publish(ros_messages.camera_info_message(frame.intrinsics, hw, stamp_s, self._frame))
-
-
-class _Timing:
-    """How well the loop keeps time, since the last report."""
-
-    def __init__(self) -> None:
-        self.start()
-
-    def start(self) -> None:
-        self._began_s = time.monotonic()
-        self._lags_s: list[float] = []
-        self._simulated_s = 0.0
-        self._renders_s: list[float] = []
-
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self._began_s
-
-    def slice(self, lag_s: float, period_s: float) -> None:
-        """A slice began `lag_s` after its deadline."""
-        self._lags_s.append(lag_s)
-        self._simulated_s += period_s
-
-    @contextmanager
-    def rendering(self) -> Iterator[None]:
-        began_s = time.monotonic()
-        yield
-        self._renders_s.append(time.monotonic() - began_s)
-
-    def report(self) -> dict[str, object]:
-        elapsed_s = self.elapsed_s()
-        values: dict[str, object] = {
-            "rate_hz": round(len(self._lags_s) / elapsed_s, 2),
-            "jitter_ms": round(1e3 * float(np.percentile(self._lags_s, 99)), 2),
-            "real_time_factor": round(self._simulated_s / elapsed_s, 3),
-            "images_per_s": round(len(self._renders_s) / elapsed_s, 2),
-            "render_ms": round(1e3 * float(np.mean(self._renders_s)), 2) if self._renders_s else 0.0,
-        }
-        self.start()
-        return values
 
 
 def make_world(config: SimRobotConfig, robot: str) -> World:
