@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+GYM_HIL := .venv-gym-hil
 STAMP := $(VENV)/.robot-rl-installed
 # On a sourced ROS 2 install its own rclpy is used; elsewhere it comes from wheels.
 EXTRAS ?= sim,realsense,gui,score,bench,dev$(if $(ROS_DISTRO),,$(comma)ros)
@@ -12,10 +13,10 @@ SYSTEM := libegl1=libEGL.so.1 libosmesa6=libOSMesa.so libgl1=libGL.so.1 libusb-1
 PYTEST ?= -q
 ARGS ?=
 
-.PHONY: help setup system demo test format type lint bench clean
+.PHONY: help setup system demo test format type lint bench gym-hil clean
 
 help:
-	@echo "make demo | test | format | type | lint | bench | setup | clean"
+	@echo "make demo | test | format | type | lint | bench | gym-hil | setup | clean"
 
 setup: $(STAMP)
 
@@ -58,6 +59,13 @@ lint: setup
 
 type: setup
 	$(BIN)/pyright
+
+# gym-hil needs another mujoco, so an environment of its own; then the same command line. `make gym-hil ARGS=seed=3`.
+gym-hil: system
+	@test -x $(GYM_HIL)/bin/python || $(PYTHON) -m venv $(GYM_HIL)
+	@grep -v '^mujoco==' constraints.txt > $(GYM_HIL)/constraints.txt
+	$(GYM_HIL)/bin/pip install --quiet --constraint $(GYM_HIL)/constraints.txt --editable '.[bench]' gym-hil==0.1.14 mujoco==3.8.1
+	$(GYM_HIL)/bin/robot-rl train task=gym_hil_pick $(ARGS)
 
 # Every benchmark; `ARGS=--quick` ends within 30 minutes each.
 bench: setup

@@ -1,11 +1,7 @@
 """gym-hil's `PandaPickCubeBase-v0` as a lockstep `World`, for comparison with LeRobot's benchmark.
 
 gym-hil 0.1.14 needs mujoco < 3.9 and this project's robosuite runs on 3.9.0, so it has an environment of its
-own. With this repository as the working directory:
-
-    python3.11 -m venv .venv-gym-hil
-    .venv-gym-hil/bin/pip install gym-hil==0.1.14 mujoco==3.8.1   # and what else the harness needs (setup.py)
-    .venv-gym-hil/bin/python -m robot_rl.apps.cli train task=gym_hil_pick
+own: `make gym-hil` sets it up (`.venv-gym-hil`) and runs `robot-rl train task=gym_hil_pick` in it.
 
 What is gym-hil's: model, controller, placement of the cube (random: `random_block_position`), success (raised
 by 0.1 m). What differs: the gripper is 0 closed ... 1 open and not gym-hil's increment (+1 closes), the agent
