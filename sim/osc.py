@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 from robot_rl import frames
 from robot_rl.types import FloatArray
 
+MIN_DIAGONAL = 1e-15  # mjMINVAL, mujoco's mjmodel.h
+
 
 @dataclass(frozen=True)
 class OscConfig:
@@ -129,11 +131,25 @@ class PoseController:
         acceleration = self._kp * error + self._kd * (velocity - jacobian @ joint_velocity)
         posture_kp = self._config.posture_kp
         posture = posture_kp * (self._home - data.qpos[self._qpos]) - 2 * posture_kp**0.5 * joint_velocity
-        inverse_inertia = jacobian @ np.linalg.solve(mass, jacobian.T) + self._damping
-        force = np.linalg.solve(inverse_inertia, acceleration - jacobian @ posture)
+        inverse_inertia = jacobian @ solve_positive(mass, jacobian.T) + self._damping
+        force = solve_positive(inverse_inertia, acceleration - jacobian @ posture)
         torque = jacobian.T @ force + mass @ posture
         torque += data.qfrc_bias[dofs] - data.qfrc_passive[dofs]
         return np.clip(torque, -self._torque_limit, self._torque_limit)
+
+
+def solve_positive(matrix: FloatArray, right: FloatArray) -> FloatArray:
+    """`matrix^-1 right` for a small symmetric positive matrix (N, N) and `right` (N,) or (N, M), by Cholesky.
+
+    MuJoCo's routine: numpy's has other last bits with another number of threads, and trajectories should repeat.
+    """
+    factor = np.array(matrix, order="C")
+    mujoco.mju_cholFactor(factor, MIN_DIAGONAL)
+    columns = np.ascontiguousarray(right.T).reshape(-1, len(matrix))
+    solution = np.empty_like(columns)
+    for column, result in zip(columns, solution, strict=True):
+        mujoco.mju_cholSolve(result, factor, column)
+    return solution.reshape(right.T.shape).T
 
 
 def _rotation_error(quat_wxyz: FloatArray, matrix9: FloatArray) -> FloatArray:

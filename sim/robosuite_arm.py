@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from robot_rl import frames
 from robot_rl.errors import ConfigError
 from robot_rl.types import ArmState, ArmTarget, FloatArray
-from sim.osc import PoseController
+from sim.osc import PoseController, solve_positive
 
 if TYPE_CHECKING:
     from sim.robosuite_world import RobosuiteWorldConfig
@@ -120,7 +120,7 @@ class RobosuiteArm:
                 break
             mujoco.mj_jacSite(model, data, jacobian[:3], jacobian[3:], self._site_id)
             arm = jacobian[:, self._dofs]
-            data.qpos[self._qpos] += arm.T @ np.linalg.solve(arm @ arm.T + 1e-6 * np.eye(6), error)
+            data.qpos[self._qpos] += arm.T @ solve_positive(arm @ arm.T + 1e-6 * np.eye(6), error)
 
     def _external_wrench(self, to_base: FloatArray) -> FloatArray:
         """What the surroundings (a held object's weight too) exert on the hand at the TCP, (6,), base frame.
