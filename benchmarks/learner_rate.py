@@ -43,8 +43,8 @@ BASE: dict[str, Any] = {
     "cameras": [],
     "image_hw": [64, 64],
 }
-# Plain SAC with a gripper critic, as LeRobot's: no imitation, margin or clipped targets.
-PLAIN = {"actor_every": 1, "bc_weight": 0.0, "gripper_margin": 0.0, "value_range": None}
+# Plain SAC with a gripper critic, as LeRobot's: no imitation, margin, clipped targets or n-step returns.
+PLAIN = {"actor_every": 1, "bc_weight": 0.0, "gripper_margin": 0.0, "value_range": None, "n_step": 1}
 SAME = {"policy": {"activation": "silu", "state_features": 256}, "algorithm": {**PLAIN, "activation": "silu"}}
 OWN: dict[str, Any] = {"policy": {}, "algorithm": {"actor_every": 1}}
 TEN = {"policy": {}, "algorithm": {"actor_every": 1, "num_critics": 10}}

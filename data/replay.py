@@ -245,8 +245,7 @@ class ReplayBuffer:
     def _fill(self, output: BatchOutput, begin: int, end: int) -> None:
         """Draw transitions into rows `begin:end`."""
         slots = self._valid[self._rng.integers(0, self._count, end - begin)]
-        last = self._sum_ahead(slots, output.scalars[:, begin:end])
-        following = self._next[last]
+        following = self._next[self._sum_ahead(slots, output.scalars[:, begin:end])]
         batch = output.batch
         for key, array in self._observations.items():
             # mode="clip" because numpy buffers the whole output under "raise"; slots are in range

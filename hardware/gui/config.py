@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robot_rl.errors import ConfigError, SpecError
-from robot_rl.typed import to_dataclass
+from robot_rl.typed import convert
 from robot_rl.types import ActionSpec
 
 Vector3 = tuple[float, float, float]
@@ -142,9 +142,4 @@ class GuiConfig:
 
 
 def _corner(guard: Mapping[str, Any], name: str) -> Vector3 | None:
-    return None if name not in guard else to_dataclass(_Corner, {"at": guard[name]}, "guard").at
-
-
-@dataclass(frozen=True)
-class _Corner:
-    at: Vector3
+    return None if name not in guard else convert(Vector3, guard[name], f"guard.{name}")
