@@ -36,9 +36,11 @@ GRIPPER_THRESHOLD = 1.0 / 3.0
 LEASH_STEPS = 3.0
 
 # Scales that bring the state to order one where it matters: a workspace is some 0.4 m across, a hand moves at
-# some 0.4 m/s, and a grasp is decided within a centimetre of the object.
+# some 0.4 m/s, and a grasp is decided within a centimetre of the object. Objects are therefore seen as asinh(offset /
+# OBJECT_NEAR_M): in proportion when near, as the logarithm when far, so that a goal a metre away does not drown the
+# centimetre (the first layer is normalised as a whole).
 POSITION_SCALE_PER_M = 5.0
-OBJECT_SCALE_PER_M = 20.0
+OBJECT_NEAR_M = 0.03
 VELOCITY_SCALE_S_PER_M = 2.5
 ANGULAR_VELOCITY_SCALE_S_PER_RAD = 0.5
 
@@ -209,7 +211,7 @@ class RobotEnv(gym.Env[Any, Any]):
         parts.append([arm.gripper_position * 2.0 - 1.0, self._gripper_target * 2.0 - 1.0])
         for name in config.objects:
             pose = frames.relative(arm.pose_base_tcp, snapshot.task.poses[name])
-            parts.append(pose[:3] * OBJECT_SCALE_PER_M)
+            parts.append(np.arcsinh(pose[:3] / OBJECT_NEAR_M))
             if turns:
                 parts.append(frames.rotation_6d(pose[3:]))
         parts.append([snapshot.task.scalars[name] for name in config.scalars])

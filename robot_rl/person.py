@@ -12,6 +12,8 @@ Rules, so that every study can be repeated (the seed is a parameter):
 5. Supervising, the person takes over when the task has not come `progress_step` further for
    `patience_s`, or has fallen back by `setback` from the best reached; and hands back after at least
    `hold_s`, once the task is `handback_gain` further than when they took over.
+6. In control, the person gives up (the episode is a failure) when the task has not come `progress_step` further
+   than ever since they took over for `give_up_s`: an object that lies where the hand cannot fetch it.
 """
 
 from __future__ import annotations
@@ -67,6 +69,8 @@ class PersonConfig:
     """Gain in progress since taking over at which control is handed back."""
     last_takeover: int = 3
     """Take-over of an episode (1 is the first) after which control is not handed back any more."""
+    give_up_s: float = 10.0
+    """Time in control without progress after which the person ends the episode as a failure."""
 
 
 class ScriptedPerson:
@@ -93,6 +97,7 @@ class ScriptedPerson:
         self._progress_at_takeover = 0.0
         self._takeovers = 0
         self._best: tuple[float, float] | None = None  # progress, stamp
+        self._gives_up = False
         self._noise = np.zeros(self._spec.arm_dim)
         self._grip_wish: float = 0.0
         self._grip_since_s = 0.0
@@ -102,10 +107,13 @@ class ScriptedPerson:
         """Look at the world, decide whether to hold the controls, and where to move the hand."""
         now_s = snapshot.arm.stamp_s
         seen = self._look(snapshot)
+        progress = self.expert.progress(seen)
+        idle_s = self._idle(progress, now_s)
         if self.demonstrating:
             self._engaged = True
         else:
-            self._supervise(seen, now_s)
+            self._supervise(progress, idle_s, now_s)
+        self._gives_up = self._engaged and idle_s >= self.config.give_up_s
         if not self._engaged:
             self._last_s = now_s
             return HumanInput(False, np.zeros(self._spec.dim))
@@ -119,23 +127,31 @@ class ScriptedPerson:
             self._seen.popleft()
         return self._seen[0]
 
-    def _supervise(self, seen: Snapshot, now_s: float) -> None:
-        config, progress = self.config, self.expert.progress(seen)
+    def verdict(self) -> Verdict | None:
+        """FAILURE once the person has given up."""
+        return Verdict.FAILURE if self._gives_up else None
+
+    def _idle(self, progress: float, now_s: float) -> float:
+        """Time in s since the task last came further than before."""
+        if self._best is None or progress >= self._best[0] + self.config.progress_step:
+            self._best = (progress, now_s)
+        return now_s - self._best[1]
+
+    def _supervise(self, progress: float, idle_s: float, now_s: float) -> None:
+        config = self.config
         if self._engaged:
             may_release = self._takeovers < config.last_takeover and now_s - self._engaged_since_s >= config.hold_s
             if may_release and progress >= self._progress_at_takeover + config.handback_gain:
                 self._engaged = False
                 self._best = (progress, now_s)
             return
-        if self._best is None or progress >= self._best[0] + config.progress_step:
-            self._best = (progress, now_s)
-        stuck = now_s - self._best[1] >= config.patience_s
-        if stuck or progress <= self._best[0] - config.setback:
+        assert self._best is not None
+        if idle_s >= config.patience_s or progress <= self._best[0] - config.setback:
             self._engaged = True
             self._takeovers += 1
             self._engaged_since_s = now_s
             self._progress_at_takeover = progress
-            self._best = None
+            self._best = (progress, now_s)
 
     def _move(self, seen: Snapshot, now_s: float) -> FloatArray:
         config, spec = self.config, self._spec
@@ -176,4 +192,4 @@ class ScriptedHuman:
         return self.person.react(self._look())
 
     def verdict(self) -> Verdict | None:
-        return None
+        return self.person.verdict()

@@ -1,4 +1,4 @@
-"""The scripted person, beside the robot: sees its topics, speaks through `human/joy` like any person.
+"""The scripted person, beside the robot: sees its topics, speaks through `human/joy` and `human/verdict`.
 
 It demonstrates in phase `demo`, watches and takes over in `learn`, keeps its hands off in `evaluate`
 (`training/phase` says which). The rules are those of `robot_rl.person`.
@@ -67,6 +67,7 @@ class PersonNode(ManagedNode[PersonNodeConfig]):
         self.create_subscription(JointState, "task/state", self._on_task, sensor)
         self.create_subscription(String, PHASE, self._on_phase, PHASE_QOS)
         self._joy = self.create_publisher(Joy, "human/joy", 10)
+        self._verdict = self.create_publisher(String, "human/verdict", 10)
         self.create_timer(1.0 / config.rate_hz, self._look)
 
     def deactivate(self) -> None:
@@ -108,6 +109,9 @@ class PersonNode(ManagedNode[PersonNodeConfig]):
             self._say(said)
         else:
             self._let_go()
+        if (verdict := self._person.verdict()) is not None:
+            self._verdict.publish(String(data=verdict.value))
+            self._now_under_way = None
 
     def _snapshot(self) -> Snapshot | None:
         """What is seen now; None while the robot's topics are silent."""

@@ -98,6 +98,23 @@ def test_lets_go_when_the_episode_is_over(robot: Robot, person: PersonNode) -> N
     assert len(robot.heard) == count
 
 
+def test_gives_up_once_and_lets_go(ros: Ros, robot: Robot) -> None:
+    """The robot stands still, so nothing comes further."""
+    config = "{task: lift, rate_hz: 20.0, overrides: ['person.give_up_s=0.5']}"
+    person = PersonNode("person", PersonNodeConfig, ros.context, config)
+    verdicts: list[str] = []
+    listener = ros.node("listener")
+    listener.create_subscription(String, "human/verdict", lambda message: verdicts.append(message.data), 10)
+    person.trigger_configure()
+    person.trigger_activate()
+    ros.add(person)
+    robot.say("demo", "run")
+    wait_for(lambda: verdicts, "a verdict")
+    wait_for(lambda: list(robot.heard[-1].buttons) == [0], "released")
+    time.sleep(0.7)
+    assert verdicts == ["failure"]
+
+
 def test_keeps_off_while_evaluating_and_while_being_told_nonsense(robot: Robot, person: PersonNode) -> None:
     robot.say("evaluate", "run")
     robot.say_text("{nonsense")

@@ -123,8 +123,8 @@ def test_without_a_learner_sending_goes_on_until_the_outbox_is_full(ros: Ros) ->
         actor.flush()
 
 
-def test_only_the_newest_parameters_are_handed_out(ros: Ros, tmp_path: Path) -> None:
-    """Anchor bug 6: a slow actor must not work through a queue of old parameters."""
+def test_bug_6_only_the_newest_parameters_are_handed_out(ros: Ros, tmp_path: Path) -> None:
+    """A slow actor must not work through a queue of old parameters."""
     endpoint = RosLearnerEndpoint(ros.node("learner"), tmp_path / "journal")
     endpoint.publish(1, weights(1.0))
     actor = RosTransport(ros.node("actor"), CONFIG)

@@ -168,8 +168,8 @@ def test_goes_on_after_a_kill_with_the_ratio_kept(tmp_path: Path) -> None:
     second.loop.stop()
 
 
-def test_existing_and_damaged_checkpoints_do_no_harm(tmp_path: Path) -> None:
-    """Anchor bug 10; and a checkpoint that cannot be read is put aside for the one before."""
+def test_bug_10_existing_and_damaged_checkpoints_do_no_harm(tmp_path: Path) -> None:
+    """Saving twice at one step is fine, and a checkpoint that cannot be read is put aside for the one before."""
     kept: list[Event] = []
     first = Bench(tmp_path, kept)
     for event in episode("a", 20):

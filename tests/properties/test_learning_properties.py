@@ -85,7 +85,7 @@ def test_a_loop_is_worth_the_geometric_series(members):
 
 
 @pytest.mark.parametrize(("toggled", "expected"), [(0.0, 0.5), (1.0, 0.5 - 0.2)])
-def test_the_gripper_penalty_counts_in_every_update_and_for_the_gripper_alone(toggled, expected):
+def test_bug_4_the_gripper_penalty_counts_in_every_update_and_for_the_gripper_alone(toggled, expected):
     """One update per step (UTD 1) included: elsewhere the penalty reaches only the extra updates."""
     batch = constant_batch(reward=0.5, terminated=1.0, gripper=1.0, toggled=toggled)
     for actor_every in (1, 2):

@@ -7,7 +7,7 @@ from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.intervention import HoldPolicy, Intervention
 from robot_rl.loop import run_episode
 from robot_rl.person import PersonConfig, ScriptedHuman, ScriptedPerson
-from robot_rl.types import ActionSpec, ArmState, Snapshot, TaskState
+from robot_rl.types import ActionSpec, ArmState, Snapshot, TaskState, Verdict
 from tests.kinematic_world import GoalExpert, KinematicWorld
 
 SPEC = ActionSpec(("x", "y", "z", "gripper"), 0.02, 0.1)
@@ -63,6 +63,29 @@ def test_hands_back_after_the_gain_and_the_shortest_hold():
     engaged = [person.react(snapshot(t / 10, p)).engaged for t, p in enumerate(progress)]
     assert engaged.index(True) == 10
     assert not engaged[20] and all(engaged[10:20])
+
+
+@pytest.mark.parametrize("demonstrating", [False, True])
+def test_gives_up_after_long_without_progress_in_control(demonstrating):
+    """Progress made and lost again (a can that slips out of the hand) is none."""
+    person = make(reaction_s=0.0, patience_s=1.0, give_up_s=2.95, last_takeover=1)
+    person.demonstrating = demonstrating
+    verdicts = []
+    for t in range(80):
+        person.react(snapshot(t / 10, progress=0.0 if t < 20 else 0.2 if t % 2 else 0.1))
+        verdicts.append(person.verdict())
+    given_up = 21 + 30  # the last new progress is seen at tick 21, later than the take-over
+    assert verdicts[given_up - 1] is None
+    assert verdicts[given_up:] == [Verdict.FAILURE] * (80 - given_up)
+    person.reset()
+    assert person.verdict() is None
+
+
+def test_a_watching_person_does_not_give_up():
+    person = make(reaction_s=0.0, patience_s=100.0, setback=1.0, give_up_s=1.0)
+    for t in range(40):
+        person.react(snapshot(t / 10))
+        assert person.verdict() is None
 
 
 def test_hand_speed_noise_and_reaction():

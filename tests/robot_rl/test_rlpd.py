@@ -103,7 +103,7 @@ def test_metrics_are_detached_scalars():
         assert value.shape == () and not value.requires_grad and value.isfinite()
 
 
-def test_targets_are_objects_of_their_own_that_follow_by_the_rate():
+def test_bug_5_targets_are_objects_of_their_own_that_follow_by_the_rate():
     """The target's encoder must not be the learned one (it is in other implementations)."""
     algorithm = make(PIXEL_SPEC, target_rate=0.25)
     online = {id(one) for one in algorithm.networks.modules()} | {id(one) for one in algorithm.critics.modules()}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from robot_rl import frames
 from robot_rl.env import RobotEnv
 from robot_rl.errors import UnknownNameError
 from sim.experts import NAMES, make_expert
 from sim.experts.base import Expert, action_towards
+from sim.robosuite_world import RobosuiteWorld
 from sim.tasks import TASKS
 from tests.sim.conftest import shared_env
 
@@ -74,6 +76,17 @@ def test_lift_expert_recovers_from_a_closed_gripper_on_top_of_the_cube() -> None
         env.step(action_towards(env.snapshot(), env.action_spec, cube, gripper=-1.0))
     assert not env.snapshot().task.success
     assert solve(env, make_expert("lift"), MAX_STEPS["lift"]) is not None
+
+
+def test_can_expert_fetches_a_can_that_lies_across_the_fingers() -> None:
+    env = shared_env("pick_place_can")
+    env.reset(seed=20_010)
+    assert isinstance(env.world, RobosuiteWorld)
+    env.world.data.joint("Can_joint0").qpos[3:] = (0.5**0.5, 0.0, 0.5**0.5, 0.0)  # its axis along the base's x
+    for _ in range(10):
+        env.step(np.zeros(env.action_spec.dim))
+    assert abs(frames.quat_to_matrix(env.snapshot().task.poses["can"][3:])[2, 2]) < 0.1, "it should lie"
+    assert solve(env, make_expert("pick_place_can"), MAX_STEPS["pick_place_can"]) is not None
 
 
 def test_one_expert_serves_many_episodes_and_can_take_over_at_any_step() -> None:
