@@ -257,11 +257,11 @@ class ReplayBuffer:
         """Fill the scalar columns (6, B) of the n steps from `slots`; returns the slot of the last step."""
         reward, terminated, intervention, toggled, discount, toggles = columns
         reward[:], terminated[:], intervention[:], toggled[:] = self._scalars[slots].T
-        discount[:], toggles[:] = self._returns.discount, toggled
-        last = slots
+        discount[:], toggles[:], last = self._returns.discount, toggled, slots
         for _ in range(self._returns.steps - 1):
             following = self._next[last]
             goes_on = (terminated == 0.0) & (self._rank[following] != NO_SLOT)
+            goes_on &= self._scalars[following, 2] <= self._scalars[last, 2]  # a rescue is not the policy's merit
             last = np.where(goes_on, following, last)
             weight = discount * goes_on
             more = self._scalars[last]

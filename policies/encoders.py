@@ -6,7 +6,7 @@ Shape letters: B batch, S state, H W image, F features.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from robot_rl.ensemble import EnsembleMLP
 from robot_rl.errors import ConfigError
 from robot_rl.types import STATE_KEY
 
-KERNEL, STRIDE = 3, 2
+PATCH_PX = 4  # the first convolution sees patches that do not overlap: most of the cost is in the first layers
 
 
 class StateEncoder(nn.Module):
@@ -33,15 +33,16 @@ class StateEncoder(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """One camera: strided convolutions, then a bottleneck of dense, LayerNorm, tanh."""
+    """One camera: 4x4 patches, 3x3 convolutions (the first with stride 2), a bottleneck of dense, LayerNorm, tanh."""
 
     def __init__(self, image_hw: tuple[int, int], channels: Sequence[int], features: int) -> None:
         super().__init__()
         height, width = image_hw
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise((3, *channels)):
-            layers += [nn.Conv2d(inputs, outputs, KERNEL, STRIDE), nn.ReLU()]
-            height, width = ((size - KERNEL) // STRIDE + 1 for size in (height, width))
+        shapes = chain([(PATCH_PX, PATCH_PX), (3, 2)], repeat((3, 1)))
+        for (inputs, outputs), (kernel, stride) in zip(pairwise((3, *channels)), shapes, strict=False):
+            layers += [nn.Conv2d(inputs, outputs, kernel, stride), nn.ReLU()]
+            height, width = ((size - kernel) // stride + 1 for size in (height, width))
         if min(height, width) < 1:
             raise ConfigError(f"images of {image_hw} are too small for {len(channels)} convolutions")
         self.convolutions = nn.Sequential(*layers)

@@ -35,7 +35,7 @@ class GaussianConfig:
     state_features: int | None = None
     """Width of a dense layer in front of the state; none feeds the state in as it is."""
     image_channels: tuple[int, ...] = (32, 32, 32)
-    """Channels of each camera's convolutions, 3x3 with stride 2."""
+    """Channels of each camera's convolutions: 4x4 patches, 3x3 with stride 2, then 3x3."""
     image_features: int = 128
     """Width of each camera's bottleneck."""
     gripper_epsilon: float = 0.0

@@ -15,7 +15,7 @@ class Returns:
     """How much of what followed a transition goes with it: n-step returns (Sutton and Barto, section 7.1)."""
 
     steps: int = 1
-    """Rewards summed before bootstrapping; fewer where the episode (or the person's segment) ends."""
+    """Rewards summed before bootstrapping; fewer where the episode ends or the person takes over or lets go."""
     discount: float = 1.0
     """Per control step."""
 
