@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from figures import Figure, add_arguments, write_result
+from stopwatch import Stopwatch
 
 from robot_rl.statistics import wilson_interval
 
@@ -135,25 +136,41 @@ def work(job: Job) -> dict[str, Any]:
     from robot_rl.actor import Actor
     from robot_rl.apps import wiring
     from robot_rl.apps.evaluate import evaluate
-    from robot_rl.records import EpisodeLog, intervention_rate
+    from robot_rl.records import EpisodeLog, EpisodeRecord, intervention_rate
     from robot_rl.transport import LocalTransport
 
     torch.set_num_threads(1)
-    chosen = ["algorithm=bc"] if job.mode == "bc" else ["algorithm=rlpd", *job.plan.overrides]
+    began_s = time.perf_counter()
+    chosen = [f"algorithm={'bc' if job.mode == 'bc' else 'rlpd'}", *job.plan.overrides]
+    if job.mode == "bc":
+        chosen = [one for one in chosen if not one.startswith("algorithm.")]
     experiment = wiring.load_experiment([f"task={job.plan.task}", f"seed={job.seed}", *chosen])
     schedule = replace(experiment.schedule, learn_steps=job.plan.learn_steps, interventions=job.mode == "hil")
     env, probe_env = wiring.build_env(experiment), wiring.build_env(experiment)
     learner, policy, log = wiring.build_learner(experiment), wiring.build_policy(experiment), EpisodeLog()
     human = wiring.build_person(experiment, env)
     actor = Actor(env, policy, human, LocalTransport(learner), schedule, log)
+    watch = Stopwatch()
+    for name, owner, method in (
+        ("simulation", env, "step"),
+        ("acting", policy, "act"),
+        ("updates", learner, "update"),
+        ("drawing batches", learner.memory, "sample"),
+        *(("rendering", env.world.cameras[camera], "read") for camera in experiment.task.env.cameras),
+    ):
+        watch.attach(name, owner, method)
     while actor.demos_left > 0:
         actor.demonstrate_once()
     curve = []
 
-    def probe() -> None:
+    def test(episodes: int, seed: int) -> list[EpisodeRecord]:
         actor.finish_learning()
         policy.deterministic = True
-        records = evaluate(probe_env, policy, PROBE_EPISODES, job.seed + 2 * EVALUATION_SEED_OFFSET)
+        with watch.measure("evaluation"):
+            return evaluate(probe_env, policy, episodes, seed)
+
+    def probe() -> None:
+        records = test(PROBE_EPISODES, job.seed + 2 * EVALUATION_SEED_OFFSET)
         curve.append({"env_steps": log.env_steps, "updates": learner.updates, "success": _rate(records)})
         recent = log.of("learn")[-20:]
         print(f"{curve[-1]} interventions {intervention_rate(recent):.2f}", file=sys.stderr, flush=True)
@@ -168,9 +185,7 @@ def work(job: Job) -> dict[str, Any]:
             if log.env_steps >= next_probe:
                 probe()
                 next_probe += job.plan.probe_every
-    actor.finish_learning()
-    policy.deterministic = True
-    records = evaluate(probe_env, policy, job.episodes, job.seed + EVALUATION_SEED_OFFSET)
+    records = test(job.episodes, job.seed + EVALUATION_SEED_OFFSET)
     return {
         "task": job.plan.task,
         "mode": job.mode,
@@ -185,6 +200,7 @@ def work(job: Job) -> dict[str, Any]:
         "realized_utd": learner.realized_utd,
         "intervention_rate": intervention_rate(log.of("learn")) if log.of("learn") else None,
         "curve": curve,
+        "seconds": {**watch.seconds, "all": time.perf_counter() - began_s},
     }
 
 

@@ -7,6 +7,7 @@ own double-DQN critic and a penalty for every change; the actor covers the arm a
 Five additions, each for a failure that was seen with sparse rewards:
 - Returns over n steps (Rainbow, 1710.02298): every bootstrap takes the best of an erring critic, and over the eighty
   steps of a slow person the errors add up until the policy stands still where the critics dream of success.
+  A policy's sum ends where the person takes over: standing still until the rescue would be as good as going on.
 - Targets are clipped to the values that are possible (as in HER, 1707.01495, appendix A): without it the critics
   run away from [0, 1] once the policy leaves the data.
 - The gripper's choices differ in value by little more than the discount, less than the error of a critic. Where a
