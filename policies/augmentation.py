@@ -5,16 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-PAD_PX = 4  # DrQ (2004.13649), as in HIL-SERL
+PAD = 4 / 128  # HIL-SERL: 4 of 128 px. A larger share hides where exactly an object is, and the grasp needs that.
 
 
-def random_crop(images: Tensor, generator: torch.Generator, pad_px: int = PAD_PX) -> Tensor:
-    """DrQ's random shift: pad by replication, crop back at random, each image for itself.
+def random_crop(images: Tensor, generator: torch.Generator, pad_px: int | None = None) -> Tensor:
+    """DrQ's random shift (2004.13649): pad by replication, crop back at random, each image for itself.
 
-    `images` (B, H, W, C) uint8 to the same shape and type.
+    `images` (B, H, W, C) uint8 to the same shape and type; `pad_px` is by default `PAD` of the height.
     """
     batch, height, width, channels = images.shape
     device = images.device
+    if pad_px is None:
+        pad_px = max(round(PAD * height), 1)
     shifts = torch.randint(-pad_px, pad_px + 1, (2, batch, 1), generator=generator, device=device)
     # A row or column beyond the edge is the edge's: the padded image itself is never needed. Whole rows first,
     # then columns within them, is several times as fast as picking pixel by pixel.

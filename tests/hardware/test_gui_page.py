@@ -181,9 +181,12 @@ def test_a_held_key_steers_and_its_release_gives_back(
 
 def test_keys_typed_with_ctrl_do_nothing(page: Page, robot: FakeRobot) -> None:
     robot.log.joy.clear()
+    before = pixels(page, MIDDLE, SCENE)
     page.keyboard.press("Control+s", delay=300)
     time.sleep(0.5)
     assert robot.log.joy == []
+    moved = np.abs(pixels(page, MIDDLE, SCENE) - before).max(axis=-1) > 40
+    assert moved.mean() < 0.01, "the point of view moved"
 
 
 def test_take_over_stays_engaged_and_space_closes_the_gripper(page: Page, robot: FakeRobot) -> None:
@@ -235,7 +238,6 @@ def grab(page: Page, robot: FakeRobot, at: tuple[float, float]) -> None:
     pytest.fail("the gizmo could not be grabbed")
 
 
-@pytest.mark.xfail(reason="the grab misses the gizmo in software rendering; cause not found yet", strict=False)
 def test_dragging_the_gizmo_steers_towards_it(page: Page, robot: FakeRobot) -> None:
     along = frames.quat_to_matrix(TCP[3:])[:, 1]  # TCP y, which is base x
     start, end = (np.array(on_screen(page, TCP[:3] + along * reach)) for reach in (0.12, 0.30))

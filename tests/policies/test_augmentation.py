@@ -43,3 +43,10 @@ def test_seed_repeats_and_layout_does_not_matter(contiguous):
     given = images.contiguous() if contiguous else images
     assert torch.equal(random_crop(given, generator(1)), random_crop(images.contiguous(), generator(1)))
     assert not torch.equal(random_crop(given, generator(1)), random_crop(given, generator(2)))
+
+
+@pytest.mark.parametrize(("height", "shift_px"), [(128, 4), (84, 3), (64, 2), (8, 1)])
+def test_the_shift_keeps_hil_serls_share_of_the_image(height, shift_px):
+    ramp = torch.arange(height, dtype=torch.uint8).view(1, height, 1, 1).expand(2000, -1, height, 3)
+    middle = random_crop(ramp, generator())[:, height // 2, 0, 0].int() - height // 2
+    assert sorted(set(middle.tolist())) == list(range(-shift_px, shift_px + 1))

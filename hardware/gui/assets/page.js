@@ -24,8 +24,10 @@
   // Capturing on window comes before viser's own listeners, which would fly the camera with the same keys.
   window.addEventListener("keydown", (event) => {
     const key = HELD[event.code], press = PRESSED[event.code];
-    if ((!key && !press) || event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
-    if (key !== "shift") { event.preventDefault(); event.stopImmediatePropagation(); }
+    if ((!key && !press) || typing(event.target)) return;
+    if (key !== "shift") event.stopImmediatePropagation();
+    if (event.ctrlKey || event.metaKey || event.altKey) return;  // the browser's, as Ctrl+S
+    if (key !== "shift") event.preventDefault();
     if (event.repeat) return;
     if (key) held.add(key);
     send(press);
