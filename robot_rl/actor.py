@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from robot_rl.intervention import HoldPolicy, Intervention, NoHuman
 from robot_rl.loop import run_episode
 from robot_rl.protocols import Env, Human, Policy, Subscriber, Transport
-from robot_rl.records import EpisodeLog, EpisodeRecord
+from robot_rl.records import RECENT_EPISODES, EpisodeLog, EpisodeRecord, intervention_rate, success_rate
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
 
 SEEDS_PER_PHASE = 1_000_000
@@ -136,6 +136,20 @@ class Actor:
     @property
     def evaluations_left(self) -> int:
         return self.schedule.evaluate_episodes - len(self.log.of("evaluate"))
+
+    def progress(self) -> str:
+        """How far the present phase is and how it goes, in a line."""
+        phase = self.log.records[-1].phase if self.log.records else "demo"
+        done = self.log.of(phase)
+        if phase == "demo":
+            return f"demonstrations: {self.schedule.demos - self.demos_left} of {self.schedule.demos}"
+        if phase == "evaluate":
+            return f"evaluation: {len(done)} of {self.schedule.evaluate_episodes}, success {success_rate(done):.0%}"
+        recent = done[-RECENT_EPISODES:]
+        return (
+            f"learning: {self.log.env_steps} of {self.schedule.learn_steps} steps; last {len(recent)} episodes: "
+            f"success {success_rate(recent):.0%}, person in control {intervention_rate(recent):.0%} of the steps"
+        )
 
     def finish_learning(self) -> None:
         """Let the learner finish what is due, and act with its newest parameters from here on."""

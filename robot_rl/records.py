@@ -11,6 +11,9 @@ from pathlib import Path
 from robot_rl.errors import DataError
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
 
+RECENT_EPISODES = 20
+"""Over how many episodes a running figure is taken."""
+
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRecord:

@@ -40,6 +40,8 @@ from robot_rl.types import Verdict
 
 DRAIN_S = 2.0
 """How long the end waits for the learner to acknowledge the last messages."""
+PROGRESS_S = 10.0
+"""Between two lines that say how far the run is."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
     def __init__(self, name: str, config_class: type[ActorNodeConfig], context: Context, config_text: str = "") -> None:
         super().__init__(name, config_class, context, config_text)
         self._runner: EpisodeRunner | None = None
+        self._told_s = -math.inf
 
     def configure(self) -> None:
         config = self.config
@@ -180,6 +183,9 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
 
     def _on_record(self, record: EpisodeRecord) -> None:
         runner = self._started()
+        if time.monotonic() - self._told_s > PROGRESS_S:
+            self._told_s = time.monotonic()
+            self.get_logger().info(runner.actor.progress())
         metrics = self._learner.metrics
         duty = duty_cycle(runner.actor.log.records, self._rate_hz)
         content = asdict(record) | {

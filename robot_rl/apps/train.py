@@ -41,10 +41,8 @@ from robot_rl.apps.wiring import (
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.learner import Learner, latest_checkpoint
-from robot_rl.records import EpisodeLog, intervention_rate, success_rate
+from robot_rl.records import RECENT_EPISODES, EpisodeLog, intervention_rate, success_rate
 from robot_rl.transport import LocalTransport
-
-RECENT_EPISODES = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

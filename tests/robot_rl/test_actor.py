@@ -96,3 +96,18 @@ def test_the_schedule_decides_whether_the_person_watches(interventions):
     actor, _ = make(EpisodeLog(), schedule)
     actor.run()
     assert any(record.interventions for record in actor.log.of("learn")) == interventions
+
+
+def test_progress_says_how_far_each_phase_is():
+    actor, _ = make(EpisodeLog(), ScheduleConfig(demos=1, learn_steps=30, evaluate_episodes=2))
+    assert actor.progress() == "demonstrations: 0 of 1"
+    actor.demonstrate_once()
+    assert actor.progress() == "demonstrations: 1 of 1"
+    record = actor.learn_once()
+    assert actor.progress() == (
+        f"learning: {record.steps} of 30 steps; last 1 episodes: success {record.success:.0%}, "
+        f"person in control {record.interventions / record.steps:.0%} of the steps"
+    )
+    actor.finish_learning()
+    outcome = actor.evaluate_once()
+    assert actor.progress() == f"evaluation: 1 of 2, success {outcome.success:.0%}"
