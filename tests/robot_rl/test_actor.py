@@ -101,7 +101,8 @@ def test_the_schedule_decides_whether_the_person_watches(interventions):
 def test_progress_says_how_far_each_phase_is():
     actor, _ = make(EpisodeLog(), ScheduleConfig(demos=1, learn_steps=30, evaluate_episodes=2))
     assert actor.progress() == "demonstrations: 0 of 1"
-    actor.demonstrate_once()
+    while actor.demos_left > 0:
+        actor.demonstrate_once()
     assert actor.progress() == "demonstrations: 1 of 1"
     record = actor.learn_once()
     assert actor.progress() == (
