@@ -16,7 +16,7 @@ VERSION = re.search(r'__version__ = "([^"]+)"', (ROOT / NAME / "__init__.py").re
 assert VERSION, "robot_rl/__init__.py lost its __version__"
 
 EXTRAS = {
-    "sim": ["mujoco", "robosuite", "imageio", "imageio-ffmpeg", "trimesh"],
+    "sim": ["mujoco", "robosuite", "imageio", "imageio-ffmpeg", "matplotlib", "trimesh"],
     # On a sourced ROS 2 install leave this one out: the system's rclpy is used.
     "ros": ["ros-rclpy", "ros-rmw-fastrtps-cpp", "ros-common-interfaces"],
     "realsense": ["pyrealsense2"],

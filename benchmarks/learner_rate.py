@@ -30,7 +30,7 @@ from rich.progress import track
 HERE = Path(__file__).resolve().parent
 LEROBOT = ("lerobot==0.4.4", "grpcio==1.73.1", "protobuf<6.32")  # the extras that its learner needs
 BAR = 3.0
-STATE_DIM, ACTION_DIM = 38, 4  # Lift with one object: TCP, twist, lead, gripper, object; x y z gripper
+STATE_DIM, ACTION_DIM = 14, 4  # Lift: TCP, twist, lead, gripper, object; x y z gripper
 BASE: dict[str, Any] = {
     "state_dim": STATE_DIM,
     "action_dim": ACTION_DIM,
@@ -48,7 +48,7 @@ PLAIN = {"actor_every": 1, "bc_weight": 0.0, "gripper_margin": 0.0, "value_range
 SAME = {"policy": {"activation": "silu", "state_features": 256}, "algorithm": {**PLAIN, "activation": "silu"}}
 OWN: dict[str, Any] = {"policy": {}, "algorithm": {"actor_every": 1}}
 TEN = {"policy": {}, "algorithm": {"actor_every": 1, "num_critics": 10}}
-PIXELS = {**OWN, "policy": {"state_features": 64}, "cameras": ["front", "wrist"], "state_dim": 26, "transitions": 500}
+PIXELS = {**OWN, "policy": {"state_features": 64}, "cameras": ["front", "wrist"], "state_dim": 11, "transitions": 500}
 
 
 class Worker:

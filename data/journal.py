@@ -72,7 +72,7 @@ class Journal:
         try:
             content = read_journal(path)
             if content.damage:
-                raise DataError(f"{path}: {content.damage}; run `robot-rl data verify --repair`")
+                raise DataError(f"{path}: {content.damage}; run `robot-rl data verify {path} --repair`")
             os.ftruncate(self._fd, content.good_bytes)
             self._size = content.good_bytes
             if self._size == 0:

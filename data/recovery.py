@@ -9,7 +9,8 @@ from pathlib import Path
 
 from data.episode import Episode, assemble
 from data.journal import read_journal
-from data.store import JOURNAL, EpisodeStore
+from data.layout import JOURNAL
+from data.store import EpisodeStore
 from robot_rl.errors import RobotRlError
 from robot_rl.types import EpisodeEnd
 from robot_rl.wire import Envelope, EpisodeDecoder

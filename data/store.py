@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -28,22 +27,28 @@ from typing import Any, cast
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
 
 from data.episode import OBSERVATION, Episode, EpisodeInfo, array_layout
 from data.journal import lock_file
+from data.layout import (
+    ENDS,
+    EPISODES,
+    LOCK,
+    QUARANTINE,
+    RECORDINGS,
+    SCHEMA,
+    UNCOMMITTED,
+    create_store,
+    read_specs,
+)
 from robot_rl.errors import DataError, SpecError
-from robot_rl.types import ActionSpec, ArraySpec, ObservationSpec
+from robot_rl.types import ActionSpec, ObservationSpec
 from robot_rl.wire import Event
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
-ENDS = "episode_ends"
-UNCOMMITTED = -1
-CHUNK_BYTES = 1 << 20  # few files and quick appends; training reads from RAM or memmap instead
-MAX_CHUNK_ROWS = 1024
-JOURNAL, EPISODES, RECORDINGS, QUARANTINE, LOCK = "journal", "episodes", "recordings", "quarantine", "lock"
+UNREADABLE = (ValueError, RuntimeError, OSError)
+"""What reading a damaged chunk raises."""
 
 
 class EpisodeStore:
@@ -59,7 +64,7 @@ class EpisodeStore:
     def writer(cls, path: Path, observation_spec: ObservationSpec, action_spec: ActionSpec) -> EpisodeStore:
         """Open for appending, and create it if need be; only one process may. `close` it afterwards."""
         if not (path / "zarr.json").exists():
-            _create(path, observation_spec, action_spec)
+            create_store(path, observation_spec, action_spec)
         store = cls(path)
         if store.observation_spec != observation_spec or store.action_spec != action_spec:
             raise SpecError(
@@ -104,7 +109,14 @@ class EpisodeStore:
         return {number * size: self.path.joinpath(key, "c", str(number), *inner) for number in numbers}
 
     def episode(self, index: int) -> Episode:
-        arrays = {key: np.asarray(array[self.rows(index, key)]) for key, array in self.arrays.items()}
+        """One episode in memory; `DataError` when its rows cannot be read."""
+        try:
+            arrays = {key: np.asarray(array[self.rows(index, key)]) for key, array in self.arrays.items()}
+        except UNREADABLE as error:
+            raise DataError(
+                f"episode {index} of {self.path} cannot be read ({error}); "
+                f"run `robot-rl data verify {self.path} --repair`"
+            ) from error
         return Episode(self.infos[index], arrays)
 
     def recording(self, name: str) -> dict[str, Any]:
@@ -190,14 +202,17 @@ class EpisodeStore:
             attributes = cast("Mapping[str, Any]", group.attrs.asdict())
             if attributes["schema"] != SCHEMA:
                 raise DataError(f"{self.path} has schema {attributes['schema']}, this program reads {SCHEMA}")
-            self.observation_spec, self.action_spec = _specs(attributes)
+            self.observation_spec, self.action_spec = read_specs(attributes)
             # the ends before the arrays: a writer may be extending them now
             self._ends = cast("zarr.Array", group[ENDS])
             ends = np.asarray(self._ends[:], np.int64)
             layout = array_layout(self.observation_spec, self.action_spec.dim)
             self.arrays = {key: cast("zarr.Array", group[key]) for key in layout}
         except (KeyError, ValueError, TypeError, OSError) as error:
-            raise DataError(f"{self.path} is not an episode store: {error!r}") from error
+            raise DataError(
+                f"{self.path} is not an episode store, or a damaged one: {error!r}; if there are episodes in it, "
+                f"run `robot-rl data verify {self.path} --repair`"
+            ) from error
         uncommitted = np.flatnonzero(ends == UNCOMMITTED)
         self.ends: NDArray[np.int64] = ends[: uncommitted[0]] if len(uncommitted) else ends
         self.infos = tuple(self._info(index) for index in range(len(self.ends)))
@@ -207,7 +222,7 @@ class EpisodeStore:
         path = self.path / EPISODES / f"{index:08d}.json"
         try:
             return EpisodeInfo.from_json(path.read_text(), str(path))
-        except (OSError, DataError) as error:
+        except (OSError, UnicodeDecodeError, DataError) as error:
             log.warning("episode %d of %s is left out: %s", index, self.path, error)
             rows = self.rows(index, ENDS)
             return EpisodeInfo.lost(rows.stop - rows.start, f"no readable description: {error}")
@@ -231,59 +246,3 @@ def _sync(files: list[Path]) -> None:
                 os.fsync(fd)
             finally:
                 os.close(fd)
-
-
-def _create(path: Path, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
-    """Build an empty store aside and put it in place as a whole."""
-    if path.exists() and any(path.iterdir()):
-        raise DataError(f"{path} is neither an episode store nor empty; choose another folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        group = zarr.create_group(partial, attributes=_attributes(observation_spec, action_spec))
-        layout = array_layout(observation_spec, action_spec.dim) | {ENDS: ((), np.dtype(np.int64))}
-        for key, (shape, dtype) in layout.items():
-            row_bytes = int(np.prod(shape)) * dtype.itemsize
-            rows = max(min(CHUNK_BYTES // row_bytes, MAX_CHUNK_ROWS), 1)
-            group.create_array(
-                key,
-                shape=(0, *shape),
-                chunks=(rows, *shape),
-                dtype=dtype,
-                compressors=ZstdCodec(level=1),
-                fill_value=UNCOMMITTED if key == ENDS else 0,
-            )
-        for folder in (JOURNAL, EPISODES, RECORDINGS):
-            (partial / folder).mkdir()
-        partial.replace(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _attributes(observation_spec: ObservationSpec, action_spec: ActionSpec) -> dict[str, Any]:
-    arrays = {
-        key: {
-            "shape": list(spec.shape),
-            "dtype": spec.dtype,
-            "low": str(spec.low),  # text, for JSON has no infinity
-            "high": str(spec.high),
-            "names": list(spec.names),
-        }
-        for key, spec in observation_spec.arrays.items()
-    }
-    action = {
-        "names": list(action_spec.names),
-        "translation_m": action_spec.translation_m,
-        "rotation_rad": action_spec.rotation_rad,
-    }
-    return {"format": "robot-rl episodes", "schema": SCHEMA, "observation": arrays, "action": action}
-
-
-def _specs(attributes: Mapping[str, Any]) -> tuple[ObservationSpec, ActionSpec]:
-    arrays = {
-        key: ArraySpec(tuple(one["shape"]), one["dtype"], float(one["low"]), float(one["high"]), tuple(one["names"]))
-        for key, one in attributes["observation"].items()
-    }
-    action = attributes["action"]
-    spec = ActionSpec(tuple(action["names"]), action["translation_m"], action["rotation_rad"])
-    return ObservationSpec(arrays), spec

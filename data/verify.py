@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -13,11 +15,11 @@ from rich.table import Table
 
 from data.cache import CACHE, fingerprint
 from data.episode import OBSERVATION, Episode, checksum, spans
+from data.journal import lock_file, read_journal
+from data.layout import EPISODES, LOCK, QUARANTINE, mend_metadata
 from data.recovery import journals, read_episode, recover
-from data.store import EPISODES, QUARANTINE, EpisodeStore
-
-UNREADABLE = (ValueError, RuntimeError, OSError)
-"""What reading a damaged chunk raises."""
+from data.store import UNREADABLE, EpisodeStore
+from robot_rl.errors import DataError
 
 
 @dataclass
@@ -63,9 +65,15 @@ def verify(path: Path, repair: bool = False) -> Report:
     With `repair`, journals are sealed, damaged episodes are marked and so left out of training, and
     episodes whose rows are missing are cut off, their remains kept in the quarantine. Needs the
     writer's lock then; raises `DataError` while a writer has it, and when there is no store at `path`.
+    `path` may also be a single journal, as the learner's: damaged, it is cut behind its last sound message.
     """
     path = Path(path)
     report = Report(path)
+    if path.is_file():
+        _check_journal_file(path, report, repair)
+        return report
+    if repair:
+        _mend_metadata(path, report)
     store = EpisodeStore(path)
     if repair:
         store.lock()
@@ -79,6 +87,36 @@ def verify(path: Path, repair: bool = False) -> Report:
     report.episodes, report.steps = len(store), store.steps
     report.usable = sum(info.usable for info in store.infos)
     return report
+
+
+def _mend_metadata(path: Path, report: Report) -> None:
+    """What the store cannot be opened without."""
+    if not (path / "zarr.json").exists():
+        return  # no store at all, as opening it will say
+    lock = lock_file(path / LOCK)
+    try:
+        for key, kept in mend_metadata(path).items():
+            done = f"written anew (what was left of it: {kept})"
+            report.findings.append(Finding(f"{key}/zarr.json", "cannot be read", fault=True, done=done))
+    finally:
+        os.close(lock)
+
+
+def _check_journal_file(path: Path, report: Report, repair: bool) -> None:
+    lock = lock_file(path)
+    try:
+        content = read_journal(path)
+        if not content.damage:
+            return
+        finding = Finding(path.name, content.damage, fault=True)
+        if repair:
+            kept = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
+            shutil.copyfile(path, kept)
+            os.truncate(path, content.good_bytes)
+            finding.done = f"cut behind its {len(content.frames)} sound messages; the whole is kept in {kept.name}"
+        report.findings.append(finding)
+    finally:
+        os.close(lock)
 
 
 def _check_extent(store: EpisodeStore, report: Report, repair: bool) -> None:
@@ -155,8 +193,8 @@ def _episode_faults(store: EpisodeStore, index: int) -> Iterator[str]:
         return  # reported by _check_extent
     try:
         episode = store.episode(index)
-    except UNREADABLE as error:
-        yield f"cannot be read: {error}"
+    except DataError as error:
+        yield f"cannot be read: {error.__cause__}"
         return
     if episode.info.steps != rows.stop - rows.start:
         yield f"description says {episode.info.steps} steps, episode_ends {rows.stop - rows.start}"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from robot_rl.errors import ConfigError
 from robot_rl.intervention import HoldPolicy, Intervention, NoHuman
 from robot_rl.loop import run_episode
 from robot_rl.protocols import Env, Human, Policy, Subscriber, Transport
@@ -50,6 +51,10 @@ class ScheduleConfig:
     """Whether the person may take over while learning."""
     seed: int = 0
     """Start states: each phase draws from its own range, so evaluation never sees a training start."""
+
+    def __post_init__(self) -> None:
+        if min(self.demos, self.learn_steps, self.evaluate_episodes, self.seed, self.learn_minutes or 0.0) < 0:
+            raise ConfigError(f"nothing may be negative; got {self}")
 
 
 def episode_seed(seed: int, phase: str, index: int) -> int:

@@ -17,6 +17,7 @@ import gymnasium as gym
 import numpy as np
 
 from robot_rl import frames
+from robot_rl.errors import ConfigError
 from robot_rl.protocols import World
 from robot_rl.types import (
     ACTION_NAMES,
@@ -67,6 +68,17 @@ class EnvConfig:
     """Cameras whose images enter the observation."""
     image_hw: tuple[int, int] = (64, 64)
     """Height and width of the images."""
+
+    def __post_init__(self) -> None:
+        if not self.rate_hz > 0.0 or self.max_steps < 1 or min(self.image_hw) < 1:
+            raise ConfigError(
+                "rate_hz, max_steps and image_hw must be positive; "
+                f"got {self.rate_hz}, {self.max_steps}, {self.image_hw}"
+            )
+        for name in ("action", "objects", "scalars", "cameras"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ConfigError(f"{name} names one twice: {', '.join(values)}")
 
     @property
     def turns(self) -> bool:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from robot_rl.algorithms import Algorithm
 from robot_rl.batch import Batch
-from robot_rl.errors import DataError
+from robot_rl.errors import ConfigError, DataError
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
 
 Event = EpisodeStart | Transition | EpisodeEnd
@@ -62,6 +62,18 @@ class LearnerConfig:
     """Updates between two publications of parameters."""
     checkpoint_every_s: float = 60.0
     """Wall-clock time between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.publish_every, self.capacity) < 1:
+            raise ConfigError(
+                "batch_size, publish_every and capacity must be at least 1; "
+                f"got {self.batch_size}, {self.publish_every}, {self.capacity}"
+            )
+        if min(self.utd, self.warmup_steps, self.pretrain_updates, self.checkpoint_every_s) < 0:
+            raise ConfigError(
+                "utd, warmup_steps, pretrain_updates and checkpoint_every_s must not be negative; "
+                f"got {self.utd}, {self.warmup_steps}, {self.pretrain_updates}, {self.checkpoint_every_s}"
+            )
 
 
 class Learner:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from robot_rl.errors import DataError
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
@@ -111,6 +113,15 @@ def find_records(run_dir: Path) -> list[EpisodeRecord]:
         if path.exists():
             return read_records(path)
     return []
+
+
+def without_nan(value: Any) -> Any:
+    """For JSON, which knows no NaN: what was not measured is null."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def success_rate(records: Iterable[EpisodeRecord]) -> float:

@@ -47,7 +47,7 @@ class LearnerNodeConfig:
     run_dir: str = "runs/demo"
     """Directory of this run; what is found there is continued."""
     overrides: tuple[str, ...] = ()
-    """Further overrides of the configuration, such as algorithm.utd=4."""
+    """Further overrides of the configuration, such as learner.utd=4."""
     keep_checkpoints: int = 3
     """Older ones are deleted."""
 

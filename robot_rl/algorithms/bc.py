@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from robot_rl import losses
 from robot_rl.algorithms.flat import FlatAdam, FlatParameters, copy_into
-from robot_rl.algorithms.networks import Augment, BatchLoader, PolicyNetworks
+from robot_rl.algorithms.networks import Augment, BatchLoader, PolicyNetworks, find_device
 from robot_rl.batch import Batch, Returns
 from robot_rl.errors import DataError
 
@@ -39,7 +39,7 @@ class BC:
 
     def __init__(self, config: BCConfig, networks: PolicyNetworks, augment: Augment | None = None) -> None:
         self.config = config
-        self.device = torch.device(config.device)
+        self.device = find_device(config.device)
         self.networks = networks.to(self.device)
         self._adam = FlatAdam(FlatParameters(nn.ModuleList([networks])), config.learning_rate)
         self._generator = torch.Generator(self.device).manual_seed(config.seed)

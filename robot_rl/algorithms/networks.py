@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robot_rl.batch import Batch
 from robot_rl.env import GRIPPER_THRESHOLD
+from robot_rl.errors import ConfigError
 from robot_rl.types import STATE_KEY, Observation
 
 GRIPPER_VALUES = (-1.0, 0.0, 1.0)  # close, keep, open
@@ -125,3 +126,11 @@ class BatchLoader:
 def gripper_index(command: Tensor) -> Tensor:
     """Commands (B,) in [-1, 1] as indices into `GRIPPER_VALUES`, by the environment's thresholds."""
     return (command > -GRIPPER_THRESHOLD).long() + (command > GRIPPER_THRESHOLD).long()
+
+
+def find_device(name: str) -> torch.device:
+    """`ConfigError` for a device that torch does not know or this machine does not have."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from robot_rl import losses
 from robot_rl.algorithms.flat import FlatAdam, FlatParameters, copy_into
-from robot_rl.algorithms.networks import Augment, BatchLoader, PolicyNetworks, TensorBatch
+from robot_rl.algorithms.networks import Augment, BatchLoader, PolicyNetworks, TensorBatch, find_device
 from robot_rl.batch import Batch, Returns
 from robot_rl.critics import CriticEnsemble
 from robot_rl.errors import ConfigError, DataError
@@ -91,8 +91,13 @@ class RLPDConfig:
             raise ConfigError(f"discount {self.discount} or target_rate {self.target_rate} is not in [0, 1]")
         if self.n_step < 1:
             raise ConfigError(f"n_step must be >= 1, got {self.n_step}")
-        if self.actor_every < 1 or self.initial_temperature <= 0.0:
-            raise ConfigError("actor_every must be >= 1 and initial_temperature > 0")
+        if self.actor_every < 1 or min(self.initial_temperature, self.learning_rate, self.bc_half_life) <= 0.0:
+            raise ConfigError(
+                "actor_every must be >= 1, initial_temperature, learning_rate and bc_half_life positive; "
+                f"got {self.actor_every}, {self.initial_temperature}, {self.learning_rate}, {self.bc_half_life}"
+            )
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ConfigError(f"value_range must rise, got {self.value_range}")
 
 
 class RLPD:
@@ -101,7 +106,7 @@ class RLPD:
     def __init__(self, config: RLPDConfig, networks: PolicyNetworks, augment: Augment | None = None) -> None:
         """`networks` is taken over (moved to the device, trained in place)."""
         self.config = config
-        self.device = torch.device(config.device)
+        self.device = find_device(config.device)
         self.networks = networks.to(self.device)
         self.critics = self._make_critics().to(self.device)
         valued = [networks.encoder, self.critics, *([networks.gripper] if networks.gripper else [])]

@@ -57,10 +57,12 @@ def check_python() -> Result:
 
 
 def check_packages() -> Result:
-    required = {re.split(r"[ ;<>=!\[]", line)[0] for line in _requirements() if "extra ==" not in line}
+    required, page = _packages("sim"), _packages("gui")
     missing = sorted(name for name in required if _version(name) is None)
     if missing:
         return Result("packages", Status.FAIL, f"missing: {', '.join(missing)}", "make setup")
+    if missing := sorted(name for name in page if _version(name) is None):
+        return Result("packages", Status.WARN, f"no browser page without {', '.join(missing)}", "make setup")
     pins = dict(_pins())
     if not pins:
         return Result("packages", Status.OK, "all required ones (no constraints.txt beside this install)")
@@ -72,6 +74,12 @@ def check_packages() -> Result:
     if differ:
         return Result("packages", Status.WARN, "; ".join(differ), "make setup, to get the tested versions")
     return Result("packages", Status.OK, f"{len(required)} required, versions as in constraints.txt")
+
+
+def _packages(extra: str) -> set[str]:
+    """What is required always, and with `extra`."""
+    wanted = [line for line in _requirements() if "extra ==" not in line or re.search(rf"""['"]{extra}['"]""", line)]
+    return {re.split(r"[ ;<>=!\[]", line)[0] for line in wanted}
 
 
 def check_torch() -> Result:

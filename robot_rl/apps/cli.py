@@ -32,7 +32,7 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "demo": Command("robot_rl.apps.demo", "a simulated arm learns to lift a cube while a person helps"),
     "up": Command("robot_rl.apps.up", "start a node graph from one YAML file, and keep it running"),
-    "train": Command("robot_rl.apps.train", "learn a task, in one process or over ROS 2"),
+    "train": Command("robot_rl.apps.train", "learn a task in simulation, in one process"),
     "evaluate": Command("robot_rl.apps.evaluate", "run a checkpoint without a person and report its success"),
     "data": Command("robot_rl.apps.data", "inspect, verify and repair recorded episodes"),
     "doctor": Command("robot_rl.apps.doctor", "check this machine and say how to mend what is missing"),
@@ -88,7 +88,7 @@ def _import(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise RobotRlError(
             f"`robot-rl {name}` needs the module {error.name!r}, which is not installed; "
-            "run `make setup`, or `pip install 'robot-rl[all]'`"
+            "run `make setup`, or `pip install -e '.[all]'`"
         ) from error
 
 

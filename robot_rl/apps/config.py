@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,9 +17,27 @@ T = TypeVar("T")
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Accept trailing `key=value` overrides, as `args.overrides`."""
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="task=lift algorithm=rlpd algorithm.utd=4 ..."
-    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="task=lift algorithm=rlpd learner.utd=4 ...")
+
+
+def positive(text: str) -> int:
+    """An argument that counts something."""
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def not_negative(text: str) -> int:
+    """A seed."""
+    if (value := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {value}")
+    return value
+
+
+def check_writable(path: Path) -> None:
+    """`ConfigError` before hours of work when their result could not be written."""
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"cannot write {path}: {'it is a directory' if path.is_dir() else 'no such directory'}")
 
 
 def compose(config_name: str, overrides: Sequence[str] = (), cls: type[T] | None = None) -> T:

@@ -12,7 +12,6 @@ summary.json, report.html and a video in the run's directory. Ctrl-C saves; the 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from robot_rl.apps import up
-from robot_rl.errors import RobotRlError
+from robot_rl.errors import ConfigError
 
 GRAPH = "demo"
 
@@ -38,38 +37,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     console = Console(highlight=False)
-    graph = up.load(
-        [*args.words, f"graph={GRAPH}", f"headless={str(args.headless).lower()}", f"run_dir={args.run_dir}"]
-    )
+    if given := [word for word in args.words if word.startswith("run_dir=")]:
+        raise ConfigError(f"{given[0]}: the demo takes --run-dir DIR")
+    headless = ["headless=true"] if args.headless else []
+    graph = up.load([*args.words, *headless, f"graph={GRAPH}", f"run_dir={args.run_dir}"])
     _make_room(args.run_dir, args.fresh, console)
     _describe(graph.args, args.run_dir)
-    if not args.headless:
+    if not graph.args["headless"]:
         port = graph.args["port"]
         console.print(f"watch and take part: [bold]http://127.0.0.1:{port}[/bold]")
     code = up.supervise(graph, args.run_dir, console, args.quiet)
     if not _is_finished(args.run_dir):
         console.print(f"saved in {args.run_dir}; the same command goes on from there (logs: {args.run_dir}/logs)")
         return code or 130
-    _show(report(args.run_dir, console), args.run_dir, console)
+    from robot_rl.apps.report import film_and_report
+
+    _show(film_and_report(args.run_dir, "demo", console), args.run_dir, console)
     return code
-
-
-def report(run_dir: Path, console: Console) -> dict[str, Any]:
-    """Film the final policy and write summary and page; a machine that cannot render gets no film."""
-    from robot_rl.apps.evaluate import film, find_checkpoint, load_policy, read_experiment
-    from robot_rl.apps.report import write_report
-
-    experiment = read_experiment(run_dir)
-    _, checkpoint = find_checkpoint(run_dir)
-    updates = json.loads((checkpoint / "learner.json").read_text())["updates"]
-    try:
-        policy = load_policy(experiment, checkpoint)
-        with console.status("filming the final policy"):
-            film(experiment, policy, run_dir / "videos" / "evaluation.mp4", 5, experiment.seed)
-    except RobotRlError as error:
-        console.print(f"no film: {error}")
-    title = f"robot-rl demo: {experiment.task.name}"
-    return write_report(run_dir, experiment.task.env.rate_hz, updates, title)
 
 
 def _describe(graph_args: Mapping[str, Any], run_dir: Path) -> None:
@@ -83,7 +67,7 @@ def _describe(graph_args: Mapping[str, Any], run_dir: Path) -> None:
 
 def _is_finished(run_dir: Path) -> bool:
     """Whether the actor has done all its evaluation episodes."""
-    from robot_rl.apps.evaluate import read_experiment
+    from robot_rl.apps.wiring import read_experiment
     from robot_rl.records import find_records
 
     if not (run_dir / "experiment.json").exists():

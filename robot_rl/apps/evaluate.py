@@ -22,32 +22,34 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from robot_rl.actor import episode_seed
+from robot_rl.apps.config import check_writable, not_negative, positive
 from robot_rl.apps.video import Film
-from robot_rl.apps.wiring import Experiment, build_env, build_policy
+from robot_rl.apps.wiring import Experiment, build_env, build_policy, read_experiment
 from robot_rl.env import RobotEnv
 from robot_rl.errors import DataError
 from robot_rl.intervention import Intervention, NoHuman
 from robot_rl.learner import latest_checkpoint
 from robot_rl.loop import run_episode
 from robot_rl.protocols import Policy, Subscriber
-from robot_rl.records import EpisodeLog, EpisodeRecord, success_rate
+from robot_rl.records import EpisodeLog, EpisodeRecord, success_rate, without_nan
 from robot_rl.statistics import wilson_interval
-from robot_rl.typed import to_dataclass
 
 FILM_HW = (368, 480)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="a run's directory, or one checkpoint in it")
-    parser.add_argument("--episodes", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0, help="start states (default: the run's own)")
+    parser.add_argument("--episodes", type=positive, default=50)
+    parser.add_argument("--seed", type=not_negative, default=0, help="of the start states (default: 0)")
     parser.add_argument("--video", type=Path, help="film the first episodes into this .mp4")
-    parser.add_argument("--video-episodes", type=int, default=5)
+    parser.add_argument("--video-episodes", type=positive, default=5, help="how many of them (default: 5)")
     parser.add_argument("--out", type=Path, help="write the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     console = Console()
+    for output in filter(None, (args.out, args.video)):
+        check_writable(output)
     run_dir, checkpoint = find_checkpoint(args.path)
     experiment = read_experiment(run_dir)
     policy = load_policy(experiment, checkpoint)
@@ -63,12 +65,14 @@ def run(args: argparse.Namespace) -> int:
         f"of {len(records)}, {result['mean_success_steps']:.1f} steps"
     )
     if args.out:
-        args.out.write_text(json.dumps(result | {"episodes": [asdict(one) for one in records]}, indent=2))
+        whole = without_nan(result | {"episodes": [asdict(one) for one in records]})
+        args.out.write_text(json.dumps(whole, indent=2) + "\n")
     return 0
 
 
 def find_checkpoint(path: Path) -> tuple[Path, Path]:
     """(run directory, checkpoint directory) for either; `DataError` says what was looked for."""
+    path = path.resolve()
     if (path / "policy.safetensors").exists():
         return path.parents[1] if path.parents[1].name != "learner" else path.parents[2], path
     for directory in (path / "checkpoints", path / "learner" / "checkpoints"):
@@ -76,15 +80,6 @@ def find_checkpoint(path: Path) -> tuple[Path, Path]:
         if found is not None:
             return path, found
     raise DataError(f"{path} has no checkpoints/step_*/policy.safetensors; was it written by `robot-rl train`?")
-
-
-def read_experiment(run_dir: Path) -> Experiment:
-    """The configuration that a run was begun with."""
-    path = run_dir / "experiment.json"
-    try:
-        return to_dataclass(Experiment, json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
 
 
 def load_policy(experiment: Experiment, checkpoint: Path) -> Policy:
@@ -119,8 +114,9 @@ def evaluate(
 def film(experiment: Experiment, policy: Policy, path: Path, episodes: int, seed: int) -> Path:
     """Film the first evaluation episodes with the front camera; raises when nothing can render here."""
     task = experiment.task
-    visible = replace(experiment, task=replace(task, env=replace(task.env, image_hw=FILM_HW, cameras=())))
-    env = build_env(visible)
+    if not task.env.cameras:  # else the images are what the policy sees, as large as it knows them
+        experiment = replace(experiment, task=replace(task, env=replace(task.env, image_hw=FILM_HW)))
+    env = build_env(experiment)
     try:
         camera = Film(env.world.cameras["front"], task.env.rate_hz)
         evaluate(env, policy, episodes, seed, [camera])

@@ -29,6 +29,8 @@ DEFAULT_ENV = {
     "FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA",
     "PYTHONUNBUFFERED": "1",
 }
+SIM_ENV = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+"""A simulated arm has the topics of the real one: it stays on this machine."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def resolve(config: GraphConfig, overrides: Mapping[str, str], environ: Mapping[
     """Fill in the arguments: drop nodes whose `when` does not hold, order the rest, build command lines."""
     args = _arguments(config, overrides)
     namespace = _namespace(str(args.get("namespace", "")))
-    base = {**DEFAULT_ENV, **config.env, **(os.environ if environ is None else environ)}
+    base = {**DEFAULT_ENV, **(SIM_ENV if args.get("use_sim") else {}), **config.env}
+    base |= os.environ if environ is None else environ
     kept = [node for node in config.nodes if _holds(node.when, args, node.name)]
     if not kept:
         raise ConfigError(f"graph {config.name!r} has no nodes with these arguments: {dict(args)}")
@@ -145,7 +148,10 @@ def _arguments(config: GraphConfig, overrides: Mapping[str, str]) -> dict[str, S
 def _parse_value(name: str, text: str, kind: type) -> Scalar:
     if kind is str:
         return text
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name} must be {kind.__name__}, got {text!r}") from error
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:

@@ -15,22 +15,28 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from rich.console import Console
 
 from robot_rl.actor import learning_time_s
+from robot_rl.apps.evaluate import film, find_checkpoint, load_policy
+from robot_rl.apps.wiring import read_experiment
+from robot_rl.errors import RobotRlError
 from robot_rl.records import (
     EpisodeRecord,
     duty_cycle,
     find_records,
     intervention_rate,
     success_rate,
+    without_nan,
 )
 from robot_rl.statistics import wilson_interval
 
 SMOOTHING_EPISODES = 20
+FILM_EPISODES = 5
 
 
 def summarize(records: Sequence[EpisodeRecord], rate_hz: float, learner_updates: int) -> dict[str, Any]:
-    """The figures of a run; see the README for what each means."""
+    """The figures of a run; docs/learning.md says what each means."""
     learned = [record for record in records if record.phase == "learn"]
     evaluated = [record for record in records if record.phase == "evaluate" and not record.discarded]
     successes = sum(record.success for record in evaluated)
@@ -53,11 +59,26 @@ def summarize(records: Sequence[EpisodeRecord], rate_hz: float, learner_updates:
     }
 
 
+def film_and_report(run_dir: Path, command: str, console: Console) -> dict[str, Any]:
+    """Film the final policy and write summary and page; a machine that cannot render gets no film."""
+    experiment = read_experiment(run_dir)
+    _, checkpoint = find_checkpoint(run_dir)
+    updates = json.loads((checkpoint / "learner.json").read_text())["updates"]
+    try:
+        policy = load_policy(experiment, checkpoint)
+        with console.status("filming the final policy"):
+            film(experiment, policy, run_dir / "videos" / "evaluation.mp4", FILM_EPISODES, experiment.seed)
+    except RobotRlError as error:
+        console.print(f"no film: {error}")
+    title = f"robot-rl {command}: {experiment.task.name}"
+    return write_report(run_dir, experiment.task.env.rate_hz, updates, title)
+
+
 def write_report(run_dir: Path, rate_hz: float, learner_updates: int, title: str) -> dict[str, Any]:
     """Write `summary.json`, `curves.png` and `report.html` into `run_dir`; returns the summary."""
     records = find_records(run_dir)
     summary = summarize(records, rate_hz, learner_updates)
-    (run_dir / "summary.json").write_text(json.dumps(_without_nan(summary), indent=2) + "\n")
+    (run_dir / "summary.json").write_text(json.dumps(without_nan(summary), indent=2) + "\n")
     curves = _curves_png(records)
     (run_dir / "curves.png").write_bytes(curves)
     video = next(iter(sorted((run_dir / "videos").glob("*.mp4"))), None)
@@ -84,15 +105,6 @@ def _rate_by_minute(learned: Sequence[EpisodeRecord]) -> list[dict[str, float]]:
     ]
 
 
-def _without_nan(value: Any) -> Any:
-    """JSON knows no NaN: what was not measured is null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
 def _smooth(values: Sequence[float]) -> np.ndarray:
     window = min(SMOOTHING_EPISODES, len(values))
     padded = np.concatenate([np.full(window - 1, np.nan), np.asarray(values, float)])
@@ -101,7 +113,7 @@ def _smooth(values: Sequence[float]) -> np.ndarray:
 
 
 def _curves_png(records: Sequence[EpisodeRecord]) -> bytes:
-    learned = [record for record in records if record.phase == "learn"]
+    learned = [record for record in records if record.phase == "learn" and record.steps]
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), constrained_layout=True)
     series = (
         ("success rate", [float(record.success) for record in learned], (-0.02, 1.02)),

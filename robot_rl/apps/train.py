@@ -27,19 +27,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from data.recorder import EpisodeRecorder
+from data.store import write_file
 from robot_rl.actor import Actor
-from robot_rl.apps.config import add_overrides
-from robot_rl.apps.report import write_report
+from robot_rl.apps.config import add_overrides, positive
+from robot_rl.apps.report import film_and_report
 from robot_rl.apps.wiring import (
     Experiment,
     build_env,
     build_learner,
     build_person,
     build_policy,
+    describe,
     load_experiment,
+    read_experiment,
 )
 from robot_rl.env import RobotEnv
-from robot_rl.errors import ConfigError, DataError
+from robot_rl.errors import ConfigError
 from robot_rl.learner import Learner, latest_checkpoint
 from robot_rl.records import RECENT_EPISODES, EpisodeLog, intervention_rate, success_rate
 from robot_rl.transport import LocalTransport
@@ -50,12 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-dir", type=Path, help="where everything goes (default: runs/train/<task>_seed<n>)")
     parser.add_argument("--resume", action="store_true", help="continue the run found there")
     parser.add_argument("--overwrite", action="store_true", help="delete the run found there first")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="torch threads")
 
 
 def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
-    experiment = load_experiment(args.overrides)
+    if args.resume and args.run_dir and not args.overrides:
+        experiment = read_experiment(args.run_dir)
+    else:
+        experiment = load_experiment(args.overrides)
     run_dir = args.run_dir or Path("runs/train") / f"{experiment.task.name}_seed{experiment.seed}"
     prepare_run_dir(run_dir, experiment, resume=args.resume, overwrite=args.overwrite)
     console = Console()
@@ -66,29 +72,26 @@ def run(args: argparse.Namespace) -> int:
             training.save()
             console.print(f"saved; continue with: robot-rl train --run-dir {run_dir} --resume")
             raise
-        summary = write_report(
-            run_dir,
-            experiment.task.env.rate_hz,
-            training.learner.updates,
-            f"{experiment.task.name}: training",
-        )
+    summary = film_and_report(run_dir, "train", console)
     console.print(f"success {summary['success_rate']:.2f} of {summary['episodes']}; {run_dir}/report.html")
     return 0
 
 
 def prepare_run_dir(run_dir: Path, experiment: Experiment, *, resume: bool, overwrite: bool) -> None:
     """Make the directory, or check that the run in it is the same one; `ConfigError` says what to do."""
-    described = json.loads(json.dumps(dataclasses.asdict(experiment)))
     path = run_dir / "experiment.json"
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ConfigError(f"{run_dir} is a file; a run needs a directory")
     if path.exists() and overwrite:
         shutil.rmtree(run_dir)
     if not path.exists():
         run_dir.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(described, indent=2) + "\n")
+        write_file(path, json.dumps(describe(experiment), indent=2) + "\n")
     elif not resume:
         raise ConfigError(f"{run_dir} holds a run; add --resume to continue it, --overwrite to delete it")
-    elif (before := json.loads(path.read_text())) != described:
-        changed = [key for key in described if described[key] != before.get(key)]
+    elif (before := read_experiment(run_dir)) != experiment:
+        names = [field.name for field in dataclasses.fields(experiment)]
+        changed = [name for name in names if getattr(before, name) != getattr(experiment, name)]
         raise ConfigError(f"{run_dir} was begun with another {', '.join(changed)}; use another --run-dir")
 
 
@@ -117,7 +120,7 @@ class TrainingRun:
             run_dir / "episodes",
             self.env.observation_spec,
             self.env.action_spec,
-            configuration=dataclasses.asdict(experiment),
+            configuration=describe(experiment),
         )
         self._restore()
         self.policy = build_policy(experiment)
@@ -191,10 +194,8 @@ class TrainingRun:
         )
 
     def _restore(self) -> None:
-        """Experience from the recorded episodes, parameters from the newest checkpoint."""
+        """Experience from the recorded episodes, parameters from the newest checkpoint; without one it learns anew."""
         self.recorder.store.load_into(self.learner.receive, phases=("demo", "learn"))
         checkpoint = latest_checkpoint(self.run_dir / "checkpoints")
         if checkpoint is not None:
             self.learner.load(checkpoint)
-        elif self.log.env_steps:
-            raise DataError(f"{self.run_dir} has episodes but no checkpoint; add --overwrite to begin again")

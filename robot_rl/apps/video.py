@@ -12,6 +12,7 @@ from robot_rl.protocols import Camera
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
 
 BORDER_PX = 4
+SMALL_PX = 256
 GREEN, RED, BLUE = (46, 160, 67), (207, 34, 46), (36, 99, 194)
 HOLD_FRAMES = 5  # how long the last frame of an episode stays
 
@@ -44,6 +45,8 @@ class Film:
 
     def _take(self, colour: tuple[int, int, int] | None) -> None:
         frame = self._camera.read().color
+        factor = max(SMALL_PX // len(frame), 1)  # what a policy sees is too small to look at
+        frame = frame.repeat(factor, 0).repeat(factor, 1)
         self._frames.append(_framed(frame, colour) if colour else frame)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from data.memory import ExperienceMemory
@@ -16,9 +18,10 @@ from robot_rl.algorithms.bc import BC, BCConfig
 from robot_rl.algorithms.rlpd import RLPD, RLPDConfig
 from robot_rl.apps.config import compose
 from robot_rl.env import EnvConfig, RobotEnv
-from robot_rl.errors import ConfigError, UnknownNameError
+from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from robot_rl.learner import Learner, LearnerConfig
 from robot_rl.person import PersonConfig, ScriptedHuman, ScriptedPerson
+from robot_rl.typed import TARGET_KEY, to_dataclass
 from robot_rl.types import ActionSpec, ObservationSpec
 from sim.experts import make_expert
 from sim.tasks import TaskConfig
@@ -49,10 +52,32 @@ class Experiment:
     seed: int = 0
     """Seed of networks, replay, person and start states."""
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.demo_fraction <= 1.0 or self.seed < 0:
+            raise ConfigError(
+                f"demo_fraction must be in [0, 1] and seed not negative; got {self.demo_fraction}, {self.seed}"
+            )
+
 
 def load_experiment(overrides: Sequence[str] = ()) -> Experiment:
     """Compose conf/train.yaml with `key=value` overrides; `ConfigError` names the valid keys."""
     return compose("train", overrides, Experiment)
+
+
+def describe(experiment: Experiment) -> dict[str, Any]:
+    """Plain data from which `read_experiment` makes the same experiment."""
+    kind = type(experiment.algorithm)
+    algorithm = {TARGET_KEY: f"{kind.__module__}.{kind.__qualname__}", **asdict(experiment.algorithm)}
+    return {**asdict(experiment), "algorithm": algorithm}
+
+
+def read_experiment(run_dir: Path) -> Experiment:
+    """The configuration that a run was begun with; `DataError` when it cannot be read."""
+    path = run_dir / "experiment.json"
+    try:
+        return to_dataclass(Experiment, json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
 
 
 def node_experiment(task: str, seed: int, overrides: Sequence[str] = ()) -> Experiment:

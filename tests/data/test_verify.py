@@ -12,10 +12,12 @@ import zarr
 from rich.console import Console
 
 from data.cache import open_cache
+from data.journal import Journal, read_journal
+from data.layout import EPISODES as DESCRIPTIONS
+from data.layout import QUARANTINE
 from data.recorder import EpisodeRecorder
 from data.recovery import journals
-from data.store import EPISODES as DESCRIPTIONS
-from data.store import QUARANTINE, EpisodeStore
+from data.store import EpisodeStore
 from data.verify import verify
 from robot_rl.errors import DataError
 from robot_rl.types import Transition
@@ -247,3 +249,57 @@ def test_the_table_names_the_faults(path: Path):
 def test_no_store(tmp_path: Path):
     with pytest.raises(DataError, match="not an episode store"):
         verify(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["reward", "observation/state", "episode_ends"])
+@pytest.mark.parametrize("damage", ["gone", "torn", "empty"])
+def test_lost_array_metadata_is_made_anew_from_the_stores_own(path: Path, key: str, damage: str) -> None:
+    before = [EpisodeStore(path).episode(index) for index in range(len(EpisodeStore(path)))]
+    metadata = path / key / "zarr.json"
+    if damage == "gone":
+        metadata.unlink()
+    else:
+        metadata.write_bytes(metadata.read_bytes()[:20] if damage == "torn" else b"")
+    with pytest.raises(DataError, match=f"data verify {path} --repair"):
+        EpisodeStore(path)
+    report = verify(path, repair=True)
+    assert report.ok and [finding.where for finding in report.findings] == [f"{key}/zarr.json"]
+    store = EpisodeStore(path)
+    assert len(store) == len(before) and verify(path).ok
+    for index, episode in enumerate(before):
+        assert store.episode(index).info == episode.info
+        assert all(np.array_equal(store.episode(index).arrays[name], rows) for name, rows in episode.arrays.items())
+
+
+def test_one_bad_byte_in_a_description_costs_that_episode_alone(path: Path) -> None:
+    text = bytearray(description(path, 1).read_bytes())
+    text[20] |= 0x80
+    description(path, 1).write_bytes(text)
+    store = EpisodeStore(path)
+    assert [bool(info.damage) for info in store.infos] == [index == 1 for index in range(len(store))]
+    assert verify(path, repair=True).ok and len(EpisodeStore(path)) == len(store)
+
+
+def test_an_episode_that_cannot_be_read_says_what_to_run(path: Path) -> None:
+    corrupt_chunk(path)
+    with pytest.raises(DataError, match=r"data verify .* --repair"):
+        EpisodeStore(path).load_into(lambda event: None)
+
+
+def test_a_damaged_journal_by_itself_is_cut_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path)
+    for payload in (b"first", b"second", b"third"):
+        journal.append(payload)
+    journal.close()
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(b"second")] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match=f"data verify {path} --repair"):
+        Journal(path)
+    assert not verify(path).ok and path.read_bytes() == whole
+    assert verify(path, repair=True).ok
+    assert list(read_journal(path).frames) == [b"first"]
+    assert [kept.read_bytes() for kept in tmp_path.glob("journal.damaged-*")] == [whole]
+    Journal(path).close()
+    assert not verify(path).findings

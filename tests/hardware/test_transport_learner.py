@@ -131,7 +131,7 @@ def episode(name: str, steps: int, phase: str = "learn") -> list[Event]:
     return [*events, EpisodeEnd(name, True, steps, 1.0, 0)]
 
 
-def test_learns_at_the_ratio_and_never_ahead_of_it(tmp_path: Path) -> None:
+def test_bug_8_learns_at_the_ratio_and_never_ahead_of_it(tmp_path: Path) -> None:
     bench = Bench(tmp_path, [])
     for event in episode("a", 30):
         bench.line.hear(event)

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_rl.apps import config as config_module
+from robot_rl.apps.cli import main
 from robot_rl.apps.config import compose, compose_mapping
+from robot_rl.apps.wiring import build_learner, load_experiment
 from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.typed import to_dataclass
 
@@ -179,3 +181,42 @@ def test_unknown_config_name() -> None:
 
 def test_unknown_name_lists_choices() -> None:
     assert "valid choices: a, b" in str(UnknownNameError("kind", "c", ["b", "a"]))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "learner.batch_size=0", "learner.utd=-1", "learner.publish_every=0", "task.env.rate_hz=0",
+        "task.env.max_steps=0", "task.env.action=[x,x]", "demo_fraction=2", "seed=-1", "schedule.evaluate_episodes=-3",
+        "algorithm.value_range=[1,0]", "algorithm.learning_rate=-1", "algorithm.bc_half_life=0",
+    ],
+)  # fmt: skip
+def test_values_that_make_no_sense_are_refused_by_name(override: str) -> None:
+    with pytest.raises(ConfigError, match=override.partition("=")[0].rpartition(".")[2]):
+        load_experiment([override])
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "foo"])
+def test_a_device_that_is_not_there_is_named_when_learning_begins(device: str) -> None:
+    experiment = load_experiment([f"algorithm.device={device}"])
+    with pytest.raises(ConfigError, match=f"device '{device}' cannot be used here"):
+        build_learner(experiment)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "x", "--episodes", "-2"],
+        ["evaluate", "x", "--seed", "-1"],
+        ["train", "--threads", "0"],
+    ],
+)
+def test_counts_below_one_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "must " in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_refused_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(tmp_path), "--out", str(tmp_path / "missing" / "out.json")]) == 2
+    assert "no such directory" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from robot_rl.apps.graph import Graph, graph_names, graph_path, parse_overrides, read_graph, resolve
+from robot_rl.apps.wiring import build_policy, node_experiment
 from robot_rl.errors import ConfigError, UnknownNameError
 
 LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch" / "robot_rl.launch.py"
@@ -182,10 +183,35 @@ def test_nothing_arms_a_real_arm_by_itself(name: str) -> None:
     assert "runner.paused:=true" in command
 
 
-@pytest.mark.parametrize("name", ["demo", "sim_lift"])
-def test_simulated_graphs_stay_on_this_machine(name: str) -> None:
-    for process in resolve(read_graph(graph_path(name)), {}, {}).processes:
+@pytest.mark.parametrize("name", graph_names())
+def test_simulated_graphs_stay_on_this_machine_and_real_ones_do_not(name: str) -> None:
+    for process in resolve(read_graph(graph_path(name)), {"use_sim": "true"}, {}).processes:
         assert process.env["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+    for process in resolve(read_graph(graph_path(name)), {"use_sim": "false"}, {}).processes:
+        assert "ROS_AUTOMATIC_DISCOVERY_RANGE" not in process.env
+
+
+@pytest.mark.parametrize("name", ["fr3", "ur5e"])
+def test_a_real_arm_learns_from_its_cameras_and_the_persons_verdict(name: str) -> None:
+    real = resolve(read_graph(graph_path(name)), {"learn": "true"}, {})
+    commands = {process.node.name: process.command for process in real.processes}
+    assert "world.task:=false" in commands["actor"]
+    for node in ("actor", "learner"):
+        assert 'task:="real_arm"' in commands[node] and "overrides:=[policy=gaussian_pixels]" in commands[node]
+    experiment = node_experiment("real_arm", 0, ["policy=gaussian_pixels"])
+    env = experiment.task.env
+    assert set(env.cameras) <= commands.keys() and not env.objects and not env.scalars
+    build_policy(experiment)
+    simulated = resolve(read_graph(graph_path(name)), {"learn": "true", "use_sim": "true"}, {})
+    tasks = {
+        next((word for word in process.command if word.startswith("task:=")), "") for process in simulated.processes
+    }
+    assert tasks == {"", 'task:="lift"'}
+
+
+def test_a_value_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="port must be int"):
+        graph(tmp_path, [{"name": "a", "command": ["x"]}], "port=[", args={"port": 1})
 
 
 def test_launch_file_runs_the_same_graph(tmp_path: Path) -> None:

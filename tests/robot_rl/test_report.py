@@ -1,6 +1,7 @@
 """The summary's figures, computed by hand from a few records."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -56,3 +57,13 @@ def test_report_is_one_page_and_its_json_has_no_nan(tmp_path):
 )
 def test_wilson_interval_against_statsmodels(successes, trials, low, high):
     assert wilson_interval(successes, trials) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_an_episode_broken_off_before_its_first_step_is_no_trouble(tmp_path):
+    (tmp_path / "episodes.jsonl").write_text(
+        "".join(
+            json.dumps(asdict(one)) + "\n" for one in [*RECORDS[:4], record("learn", False, 0, 30.0, discarded=True)]
+        )
+    )
+    assert write_report(tmp_path, 10.0, 1, "cut")["env_steps"] == 120
+    assert (tmp_path / "report.html").exists()

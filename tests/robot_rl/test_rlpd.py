@@ -119,6 +119,19 @@ def test_bug_5_targets_are_objects_of_their_own_that_follow_by_the_rate():
     assert changed(before, algorithm.target_encoder)
 
 
+@pytest.mark.parametrize("metric", ["critic_loss", "gripper_loss"])
+def test_bug_5_targets_are_computed_with_the_targets_encoder(metric):
+    """Another encoder in the target network changes what the critics regress to."""
+    losses = []
+    for noise in (0.0, 0.5):
+        algorithm = make(PIXEL_SPEC, value_range=None, gripper_margin=0.0)
+        with torch.no_grad():
+            for parameter in algorithm.target_encoder.parameters():
+                parameter += noise * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+        losses.append(float(algorithm.update(make_batch(0, PIXEL_SPEC))[metric]))
+    assert losses[0] != pytest.approx(losses[1], rel=1e-6)
+
+
 def test_the_actors_loss_leaves_encoder_and_critics_alone():
     algorithm = make(PIXEL_SPEC)
     data = algorithm._load(make_batch(0, PIXEL_SPEC))
