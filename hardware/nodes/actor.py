@@ -2,9 +2,10 @@
 
 Topics out: `training/phase` (String, JSON: phase, episode, state reset | run | idle; transient local) and
 `training/episode` (String, JSON) after each episode. Services: ~/start_episode, ~/end_episode,
-~/undo_episode, ~/pause, ~/resume. After a kill it goes on where `run_dir/actor` says it was. An episode
-that a silent robot, guard or learner breaks off counts as discarded, and another one is run when all are
-back. The main thread serves the topics, a second one runs the episodes.
+~/undo_episode, ~/pause, ~/resume, ~/set_intervention (SetBool: take over without a device, or give back).
+After a kill it goes on where `run_dir/actor` says it was. An episode that a silent robot, guard or learner
+breaks off counts as discarded, and another one is run when all are back. The main thread serves the topics,
+a second one runs the episodes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 from rclpy.context import Context
 from std_msgs.msg import String
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 
 from data.recorder import EpisodeRecorder
 from hardware.nodes.episodes import EpisodeRunner, LearnerWatch, RunnerConfig
@@ -92,7 +93,7 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
         self._world = RosWorld(world_config, lambda: self._started().scene_is_ready())
         env = RobotEnv(self._world, env_config)
         self._transport = RosTransport(self, config.transport, self.get_name())
-        human = TopicHuman(self, env.action_spec.dim)
+        self._human = human = TopicHuman(self, env.action_spec.dim)
         self._learner = LearnerWatch()
         self._phases = self.create_publisher(String, PHASE, PHASE_QOS)
         self._episodes = self.create_publisher(String, "training/episode", 100)
@@ -176,7 +177,13 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
         self.create_service(Trigger, "~/resume", answer(runner.resume))
         self.create_service(Trigger, "~/start_episode", answer(runner.permit))
         self.create_service(Trigger, "~/end_episode", answer(lambda: runner.judge(Verdict.FAILURE), none))
+        self.create_service(SetBool, "~/set_intervention", self._set_intervention)
         self.create_service(Trigger, "~/undo_episode", answer(lambda: runner.judge(Verdict.DISCARD), none))
+
+    def _set_intervention(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._human.hold(request.data)
+        response.success, response.message = True, "the arm keeps still" if request.data else "given back"
+        return response
 
     def _announce(self, message: PhaseMessage) -> None:
         self._phases.publish(String(data=message.to_json()))

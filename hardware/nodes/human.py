@@ -56,6 +56,7 @@ class TopicHuman:
         self._clock = node.get_clock()
         self._devices: dict[str, tuple[float, HumanInput]] = {}
         self._verdict: Verdict | None = None
+        self._held = False
         self._changed = threading.Condition()
         self._idle = HumanInput(False, np.zeros(action_dim))
         node.create_subscription(Joy, "human/joy", self._on_joy, 10)
@@ -79,6 +80,12 @@ class TopicHuman:
         with self._changed:
             self._verdict = verdict
 
+    def hold(self, engaged: bool) -> None:
+        """Take over, or give back, without a device: the arm keeps still until somebody steers."""
+        with self._changed:
+            self._held = engaged
+            self._changed.notify_all()
+
     def wait_until_engaged(self, timeout_s: float, give_up: Callable[[], bool]) -> bool:
         """Whether somebody took hold of the controls within `timeout_s`."""
         with self._changed:
@@ -89,6 +96,8 @@ class TopicHuman:
         engaged = {
             frame: said for frame, (stamp_s, said) in self._devices.items() if said.engaged and stamp_s > oldest_s
         }
+        if self._held and not engaged.keys() - {SCRIPTED}:
+            return HumanInput(True, np.zeros(self._dim))
         if not engaged:
             return self._idle
         return min(engaged.items(), key=lambda item: item[0] == SCRIPTED)[1]

@@ -110,3 +110,15 @@ def test_other_texts_are_no_phase_messages(text: str) -> None:
 def test_phase_messages_survive_the_way() -> None:
     told = PhaseMessage("learn", 7, "run")
     assert PhaseMessage.from_json(told.to_json()) == told
+
+
+def test_a_hold_without_a_device_is_the_persons_until_given_back(human: TopicHuman, say: Say) -> None:
+    human.hold(True)
+    assert human.read().engaged and not human.read().action.any()
+    say([0.5, 0.0, 0.0, 0.0], frame=SCRIPTED)
+    time.sleep(0.2)
+    assert not human.read().action.any(), "the scripted person does not steer a held arm"
+    say([0.25, 0.0, 0.0, 0.0])
+    wait_for(lambda: human.read().action[0] == 0.25, "a device steers")
+    human.hold(False)
+    wait_for(lambda: not human.read().engaged, "given back")
