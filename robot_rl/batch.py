@@ -33,7 +33,7 @@ class Batch:
     next_observation: Observation  # each (B, ...)
     discount: NDArray[np.float32]  # (B,) weight of the next observation's value
     terminated: NDArray[np.float32]  # (B,) 1 where the task ended by then: do not bootstrap
-    is_intervention: NDArray[np.float32]  # (B,) 1 where the person acted
+    is_demonstration: NDArray[np.float32]  # (B,) 1 where the action is one to imitate
     toggled: NDArray[np.float32]  # (B,) 1 where the gripper command changed the gripper's target
     toggles: NDArray[np.float32]  # (B,) discounted number of such changes up to the next observation
 

@@ -76,7 +76,7 @@ class TensorBatch:
     next_observation: TensorObservation
     discount: Tensor
     terminated: Tensor
-    is_intervention: Tensor
+    is_demonstration: Tensor
     toggled: Tensor
     toggles: Tensor
 
@@ -105,7 +105,7 @@ class BatchLoader:
             self._observe(batch.next_observation),
             move(batch.discount),
             move(batch.terminated),
-            move(batch.is_intervention),
+            move(batch.is_demonstration),
             move(batch.toggled),
             move(batch.toggles),
         )

@@ -4,7 +4,7 @@ RLPD (2302.02948): LayerNorm critic ensemble, random subset in the target, half 
 demonstrations (the memory does that). HIL-SERL (2410.21845): the gripper is a discrete choice with its
 own double-DQN critic and a penalty for every change; the actor covers the arm alone.
 
-Five additions, each for a failure that was seen with sparse rewards:
+Six additions, each for a failure that was seen with sparse rewards:
 - Returns over n steps (Rainbow, 1710.02298): every bootstrap takes the best of an erring critic, and over the eighty
   steps of a slow person the errors add up until the policy stands still where the critics dream of success.
   A policy's sum ends where the person takes over: standing still until the rescue would be as good as going on.
@@ -14,6 +14,8 @@ Five additions, each for a failure that was seen with sparse rewards:
   person acted, the person's choice must win by a margin (DQfD, 1704.03732, equation 2).
 - The arm also imitates the person, less and less (TD3+BC, 2106.06860, with a weight that decays): before there is
   enough experience the critics are wrong beside the data, and a policy that follows them there never comes back.
+- What the policy did alone and with success is imitated like the person's actions (self-imitation, 1806.05635; the
+  memory does that): near the object a step changes the value by less than a critic's error, and the policy hovered.
 - What acts is a slow average of the learned networks: the newest ones swing between nearly equal choices.
 
 Shape letters: B batch, N critics, A arm action elements, F features.
@@ -253,7 +255,7 @@ class RLPD:
         if config.gripper_margin > 0.0:
             same = q == chosen.unsqueeze(1)  # the choice itself, and one with the same effect
             # A hand that waits before it presses shows "keep" many times where "close" is meant: weigh them alike.
-            for rows in (data.is_intervention * data.toggled, data.is_intervention * (1.0 - data.toggled)):
+            for rows in (data.is_demonstration * data.toggled, data.is_demonstration * (1.0 - data.toggled)):
                 loss = loss + losses.margin_loss(q, chosen, same, config.gripper_margin, rows)
         return loss
 
@@ -265,7 +267,7 @@ class RLPD:
         loss = losses.actor_loss(q, log_prob, self.temperature)
         metrics = {"actor_loss": loss.detach(), "entropy": -log_prob.detach().mean()}
         if self.config.bc_weight > 0.0:
-            imitation = losses.imitation_loss(mean.tanh(), data.arm_action, data.is_intervention)
+            imitation = losses.imitation_loss(mean.tanh(), data.arm_action, data.is_demonstration)
             metrics["imitation_loss"] = imitation.detach()
             weight = self.config.bc_weight * 0.5 ** (self._updates / self.config.bc_half_life)
             loss = loss + weight * losses.q_scale(q) * imitation

@@ -49,6 +49,8 @@ class Experiment:
     """Limits and habits of the scripted person."""
     demo_fraction: float = 0.5
     """Share of each batch from demonstrations and interventions."""
+    own_successes: bool = True
+    """Whether what the policy did alone and with success joins the demonstrations."""
     seed: int = 0
     """Seed of networks, replay, person and start states."""
 
@@ -124,6 +126,7 @@ def build_learner(experiment: Experiment) -> Learner:
         experiment.seed,
         algorithm.returns,
         experiment.demo_fraction,
+        experiment.own_successes,
     )
     return Learner(algorithm, memory, experiment.learner)
 

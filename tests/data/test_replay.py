@@ -39,7 +39,7 @@ def test_all_fields_belong_to_the_same_step():
     assert (batch.reward == 3000 + step).all()
     np.testing.assert_allclose(batch.action[:, 1], step / 1000)
     np.testing.assert_allclose(batch.action[:, 0], 0.03)
-    assert (batch.is_intervention == np.isin(step, (2, 3))).all()
+    assert (batch.is_demonstration == np.isin(step, (2, 3))).all()
     assert (batch.terminated == (step == 7)).all()
     assert (batch.observation["image/front"][:, 1, 0, 0] == step).all()
     assert (batch.next_observation["image/front"][:, 1, 0, 0] == step + 1).all()

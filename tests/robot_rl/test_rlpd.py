@@ -171,7 +171,7 @@ def test_actor_climbs_the_critics():
 
 def test_imitation_pulls_the_arm_to_the_persons_actions():
     algorithm = make(bc_weight=100.0, learning_rate=3e-3)
-    batch = dataclasses.replace(make_batch(0), is_intervention=np.ones(32, np.float32))
+    batch = dataclasses.replace(make_batch(0), is_demonstration=np.ones(32, np.float32))
     first = algorithm.update(batch) | algorithm.update(batch)
     for _ in range(120):
         algorithm.update(batch)

@@ -105,14 +105,14 @@ class Reference:
         excess = others.amax(1) - chosen
         loss = F.mse_loss(chosen, target)
         for toggled in (0.0, 1.0):
-            loss = loss + excess[(data.is_intervention == 1.0) & (data.toggled == toggled)].mean()
+            loss = loss + excess[(data.is_demonstration == 1.0) & (data.toggled == toggled)].mean()
         return loss
 
     def update_actor(self, features, data, noise):
         mean, action, log_prob = self.sample(features, noise)
         q = self.critics(features, action)
         loss = (self.log_temperature.exp().detach() * log_prob).mean() - q.mean()
-        person = data.is_intervention == 1.0
+        person = data.is_demonstration == 1.0
         weight = self.config.bc_weight * 0.5 ** (self.updates / self.config.bc_half_life) * q.detach().abs().mean()
         loss = loss + weight * F.mse_loss(mean[person].tanh(), data.arm_action[person].double())
         self.minimise(self.adams[1], loss)
