@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from figures import Figure, add_arguments, write_result
-from hil_rl import Job, Plan, run_job, steps_to
+from hil_rl import PROBE_EPISODES, Job, Plan, run_job, steps_to
 
 from robot_rl.statistics import wilson_interval
 
@@ -63,6 +64,30 @@ def main() -> None:
         ),
     ]
     write_result(args, figures, extra={"runs": runs})
+    if args.out:
+        plot(runs, {name: value / whole for name, value in seconds.items()}, args.out.with_suffix(".png"))
+
+
+def plot(runs: Sequence[dict[str, Any]], shares: dict[str, float], path: Path) -> None:
+    """Success over environment steps, a line per seed, and where the time goes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), constrained_layout=True)
+    for run in runs:
+        steps, success = ([point[key] for point in run["curve"]] for key in ("env_steps", "success"))
+        label = f"seed {run['seed']}: {run['success_rate']:.2f} of {run['episodes']} at the end"
+        left.plot(steps, success, "o-", label=label)
+    left.axhline(BAR, color="grey", linestyle=":")
+    left.set(xlabel="environment steps", ylabel=f"success of {PROBE_EPISODES} episodes", ylim=(-0.02, 1.02))
+    left.set_title("Lift from two 64x64 images")
+    left.legend()
+    names = sorted(shares, key=lambda name: shares[name])
+    right.barh(names, [shares[name] for name in names])
+    right.set(xlabel="share of the wall clock", title="Where the time goes")
+    figure.savefig(path, dpi=110)
 
 
 def _median(values: Sequence[float], unit: str) -> tuple[float, str, None, int, tuple[float, float]]:
