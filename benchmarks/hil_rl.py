@@ -47,11 +47,12 @@ class Plan:
     overrides: tuple[str, ...] = ()
 
 
-# A longer task needs a longer horizon: HIL-SERL, too, chooses the discount by task (0.97 to 0.985).
+# A longer task needs a longer horizon (HIL-SERL, too, chooses the discount by task: 0.97 to 0.985), and to be shown
+# for longer: the imitation halves over as many updates as there will be.
 PLANS = (
     Plan("lift", 5000, 1000),
     Plan("door", 8000, 1000),
-    Plan(THIRD, 16000, 2000, ("algorithm.discount=0.98",)),
+    Plan(THIRD, 16000, 2000, ("algorithm.discount=0.98", "algorithm.bc_half_life=32000")),
 )
 
 
