@@ -169,12 +169,15 @@ def _pose_source(env: Any, spec: PoseSpec) -> Callable[[], tuple[FloatArray, Flo
     return lambda: (positions[index], matrices[index])
 
 
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
 def _make_env(config: RobosuiteWorldConfig) -> Any:
     """Build the robosuite environment once; the model is never rebuilt afterwards."""
+    logging.getLogger("robosuite_logs").addFilter(_is_error)  # first: the import itself warns of what is not needed
     import robosuite
-    from robosuite.utils.log_utils import ROBOSUITE_DEFAULT_LOGGER
 
-    ROBOSUITE_DEFAULT_LOGGER.setLevel(logging.ERROR)
     if config.robot not in ROBOTS:
         raise UnknownNameError("simulated robot", config.robot, ROBOTS)
     if config.env_name not in robosuite.ALL_ENVIRONMENTS:
