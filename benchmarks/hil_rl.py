@@ -13,38 +13,25 @@ kept in --work and not repeated.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from figures import Figure, add_arguments, write_result
-from stopwatch import Stopwatch
+from learning_run import Job, Plan, run_job, steps_to
 
 from robot_rl.statistics import wilson_interval
 
 MODES = ("hil", "no_intervention", "bc")
 THIRD = "pick_place_can"
-EVALUATION_SEED_OFFSET = 500
-PROBE_EPISODES = 20
 DUTY_MINUTES = 4.0
 BARS = {"lift": 0.98, "door": 0.98, "third": 0.90, "cycle_time_ratio": 1.8, "duty_cycle": 0.90}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long a task is learned, in environment steps, and probed on the way; settings are those of every arm."""
-
-    task: str
-    learn_steps: int
-    probe_every: int
-    overrides: tuple[str, ...] = ()
 
 
 # A longer task needs a longer horizon (HIL-SERL, too, chooses the discount by task: 0.97 to 0.985), and to be shown
@@ -56,20 +43,6 @@ PLANS = (
 )
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run of one arm of the comparison."""
-
-    plan: Plan
-    mode: str
-    seed: int
-    episodes: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.plan.task}_{self.mode}_{self.seed}_{self.plan.learn_steps}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
@@ -79,11 +52,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("runs/hil_rl"), help="where finished runs are kept")
     parser.add_argument("--no-duty-cycle", action="store_true", help="leave out the run over ROS 2")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.worker:
-        print(json.dumps(work(_job(json.loads(args.worker)))))
-        return
     jobs = plan_jobs(args)
     args.work.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -101,122 +70,6 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
     modes = args.modes or (("hil", "bc") if args.quick else MODES)
     episodes = 50 if args.quick else 100
     return [Job(plan, mode, seed, episodes) for mode in modes for plan in plans for seed in seeds]
-
-
-def run_job(job: Job, directory: Path) -> dict[str, Any]:
-    """Run in a process of its own, once; later calls read what it left."""
-    path = directory / f"{job.name}.json"
-    if not path.exists():
-        began_s = time.monotonic()
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        described = {"plan": vars(job.plan), "mode": job.mode, "seed": job.seed, "episodes": job.episodes}
-        command = [sys.executable, __file__, "--worker", json.dumps(described)]
-        with (directory / f"{job.name}.log").open("w") as log:
-            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{job.name} failed; see {directory / job.name}.log")
-        result = json.loads(done.stdout.splitlines()[-1]) | {"wall_s": time.monotonic() - began_s}
-        path.write_text(json.dumps(result))
-    result = json.loads(path.read_text())
-    print(
-        f"{job.name}: success {result['success_rate']:.2f} in {result['wall_s']:.0f} s",
-        file=sys.stderr,
-        flush=True,
-    )
-    return result
-
-
-def _job(described: dict[str, Any]) -> Job:
-    return Job(**{**described, "plan": Plan(**described["plan"])})
-
-
-def work(job: Job) -> dict[str, Any]:
-    """Demonstrate, learn, evaluate: one arm of the comparison for one seed."""
-    import torch
-
-    from robot_rl.actor import Actor
-    from robot_rl.apps import wiring
-    from robot_rl.apps.evaluate import evaluate
-    from robot_rl.records import EpisodeLog, EpisodeRecord, intervention_rate
-    from robot_rl.transport import LocalTransport
-
-    torch.set_num_threads(1)
-    began_s = time.perf_counter()
-    chosen = [f"algorithm={'bc' if job.mode == 'bc' else 'rlpd'}", *job.plan.overrides]
-    if job.mode == "bc":
-        chosen = [one for one in chosen if not one.startswith("algorithm.")]
-    experiment = wiring.load_experiment([f"task={job.plan.task}", f"seed={job.seed}", *chosen])
-    schedule = replace(experiment.schedule, learn_steps=job.plan.learn_steps, interventions=job.mode == "hil")
-    env, probe_env = wiring.build_env(experiment), wiring.build_env(experiment)
-    learner, policy, log = wiring.build_learner(experiment), wiring.build_policy(experiment), EpisodeLog()
-    human = wiring.build_person(experiment, env)
-    actor = Actor(env, policy, human, LocalTransport(learner), schedule, log)
-    watch = Stopwatch()
-    for name, owner, method in (
-        ("simulation", env, "step"),
-        ("acting", policy, "act"),
-        ("updates", learner, "update"),
-        ("drawing batches", learner.memory, "sample"),
-        *(("rendering", env.world.cameras[camera], "read") for camera in experiment.task.env.cameras),
-    ):
-        watch.attach(name, owner, method)
-    while actor.demos_left > 0:
-        actor.demonstrate_once()
-    curve = []
-
-    def test(episodes: int, seed: int) -> list[EpisodeRecord]:
-        actor.finish_learning()
-        policy.deterministic = True
-        with watch.measure("evaluation"):
-            return evaluate(probe_env, policy, episodes, seed)
-
-    def probe() -> None:
-        records = test(PROBE_EPISODES, job.seed + 2 * EVALUATION_SEED_OFFSET)
-        curve.append({"env_steps": log.env_steps, "updates": learner.updates, "success": _rate(records)})
-        recent = log.of("learn")[-20:]
-        print(f"{curve[-1]} interventions {intervention_rate(recent):.2f}", file=sys.stderr, flush=True)
-
-    if job.mode == "bc":
-        for _ in range(int(experiment.learner.utd * job.plan.learn_steps)):
-            learner.update()
-    else:
-        next_probe = job.plan.probe_every
-        while actor.learn_steps_left > 0:
-            actor.learn_once()
-            if log.env_steps >= next_probe:
-                probe()
-                next_probe += job.plan.probe_every
-    records = test(job.episodes, job.seed + EVALUATION_SEED_OFFSET)
-    return {
-        "task": job.plan.task,
-        "mode": job.mode,
-        "seed": job.seed,
-        "episodes": len(records),
-        "successes": sum(record.success for record in records),
-        "success_rate": _rate(records),
-        "success_steps": [record.steps for record in records if record.success],
-        "demonstration_steps": [record.steps for record in log.of("demo") if record.success],
-        "env_steps": log.env_steps,
-        "updates": learner.updates,
-        "realized_utd": learner.realized_utd,
-        "intervention_rate": intervention_rate(log.of("learn")) if log.of("learn") else None,
-        "curve": curve,
-        "seconds": {**watch.seconds, "all": time.perf_counter() - began_s},
-    }
-
-
-def _rate(records: list[Any]) -> float:
-    return sum(record.success for record in records) / len(records)
-
-
-def steps_to(curve: list[dict[str, Any]], level: float) -> int | None:
-    """Environment steps at the first probe from which on no probe is below `level`; None if never."""
-    reached = None
-    for point in reversed(curve):
-        if point["success"] < level:
-            break
-        reached = point["env_steps"]
-    return reached
 
 
 def summarize(results: list[dict[str, Any]]) -> list[Figure]:

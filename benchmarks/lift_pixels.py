@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from figures import Figure, add_arguments, write_result
-from hil_rl import PROBE_EPISODES, Job, Plan, run_job, steps_to
+from learning_run import PROBE_EPISODES, Job, Plan, run_job, steps_to
 
 from robot_rl.statistics import wilson_interval
 

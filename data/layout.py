@@ -42,10 +42,11 @@ def create_store(path: Path, observation_spec: ObservationSpec, action_spec: Act
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def mend_metadata(path: Path) -> dict[str, Path]:
+def mend_metadata(path: Path) -> dict[str, Path | None]:
     """Write anew each array's `zarr.json` that cannot be read, from the specs in the store's own and its chunks' names.
 
-    Returns the arrays' keys and where what was left of their files is now. `DataError` when the store's own is lost.
+    Returns the arrays' keys and where what was left of their files, if anything, is now. `DataError` when the
+    store's own is lost.
     """
     try:
         group = zarr.open_group(path, mode="r")
@@ -61,22 +62,22 @@ def mend_metadata(path: Path) -> dict[str, Path]:
     return mended
 
 
-def _mend_array(path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Path:
+def _mend_array(path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Path | None:
     chunks = [int(one.name) for one in (path / key / "c").glob("*") if one.name.isdigit()]
     scratch = path / f".{uuid.uuid4().hex}.partial"
     try:
         made = _create_array(zarr.create_group(scratch), key, shape, dtype)
         made.resize(((max(chunks, default=-1) + 1) * made.chunks[0], *shape))
-        kept = path / QUARANTINE / ".".join((*Path(key).parts, "zarr.json", uuid.uuid4().hex[:8]))
-        kept.parent.mkdir(exist_ok=True)
-        metadata = path / key / "zarr.json"
+        metadata, kept = path / key / "zarr.json", None
         if metadata.exists():
-            metadata.rename(kept)
+            kept = Path(QUARANTINE, ".".join((*Path(key).parts, "zarr.json", uuid.uuid4().hex[:8])))
+            (path / QUARANTINE).mkdir(exist_ok=True)
+            metadata.rename(path / kept)
         metadata.parent.mkdir(parents=True, exist_ok=True)
         (scratch / key / "zarr.json").replace(metadata)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return kept.relative_to(path)
+    return kept
 
 
 def _layout(observation_spec: ObservationSpec, action_spec: ActionSpec) -> Layout:

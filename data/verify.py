@@ -96,7 +96,7 @@ def _mend_metadata(path: Path, report: Report) -> None:
     lock = lock_file(path / LOCK)
     try:
         for key, kept in mend_metadata(path).items():
-            done = f"written anew (what was left of it: {kept})"
+            done = "written anew" + (f"; what was left of it is in {kept}" if kept else "")
             report.findings.append(Finding(f"{key}/zarr.json", "cannot be read", fault=True, done=done))
     finally:
         os.close(lock)

@@ -35,7 +35,7 @@ from robot_rl.actor import Actor
 from robot_rl.apps.wiring import build_policy, describe, node_experiment
 from robot_rl.env import RobotEnv
 from robot_rl.errors import HardwareError
-from robot_rl.records import EpisodeLog, EpisodeRecord, duty_cycle
+from robot_rl.records import EpisodeLog, EpisodeRecord, duty_cycle, without_nan
 from robot_rl.typed import to_dataclass
 from robot_rl.types import Verdict
 
@@ -199,14 +199,14 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
             "episode": len(runner.actor.log.records),
             "updates": int(metrics.get("updates", 0)),
             "utd": metrics.get("realized_utd", 0.0),
-            "duty_cycle": None if math.isnan(duty) else duty,
+            "duty_cycle": duty,
         }
-        self._episodes.publish(String(data=json.dumps(content)))
+        self._episodes.publish(String(data=json.dumps(without_nan(content))))
 
     def _write_result(self, records: Sequence[EpisodeRecord]) -> None:
         """What a summary needs and the episodes do not say."""
         duty = duty_cycle(records, self._rate_hz)
-        content = {"learner": self._learner.metrics, "duty_cycle": None if math.isnan(duty) else duty}
+        content = without_nan({"learner": dict(self._learner.metrics), "duty_cycle": duty})
         partial = self._directory / f".result.{os.getpid()}"
         partial.write_text(json.dumps(content, indent=1))
         partial.replace(self._directory / "result.json")

@@ -36,8 +36,10 @@ def not_negative(text: str) -> int:
 
 def check_writable(path: Path) -> None:
     """`ConfigError` before hours of work when their result could not be written."""
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"cannot write {path}: {'it is a directory' if path.is_dir() else 'no such directory'}")
+    if path.is_dir():
+        raise ConfigError(f"cannot write {path}: it is a directory")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"cannot write {path}: no such directory, or not yours to write")
 
 
 def compose(config_name: str, overrides: Sequence[str] = (), cls: type[T] | None = None) -> T:

@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     console = Console()
-    for output in filter(None, (args.out, args.video)):
-        check_writable(output)
+    if args.out:  # written last; a film comes first and makes its own folder
+        check_writable(args.out)
     run_dir, checkpoint = find_checkpoint(args.path)
     experiment = read_experiment(run_dir)
     policy = load_policy(experiment, checkpoint)
