@@ -21,6 +21,7 @@ EXTRAS = {
     "ros": ["ros-rclpy", "ros-rmw-fastrtps-cpp", "ros-common-interfaces"],
     "realsense": ["pyrealsense2"],
     "gui": ["viser", "trimesh"],
+    "play": ["ogbench", "dm_control"],
     "score": ["diffusers"],
     "bench": ["rliable", "matplotlib"],
     "dev": [

@@ -112,6 +112,7 @@ def _attributes(observation_spec: ObservationSpec, action_spec: ActionSpec) -> d
         "names": list(action_spec.names),
         "translation_m": action_spec.translation_m,
         "rotation_rad": action_spec.rotation_rad,
+        "gripper": action_spec.gripper,
     }
     return {"format": "robot-rl episodes", "schema": SCHEMA, "observation": arrays, "action": action}
 
@@ -122,5 +123,6 @@ def read_specs(attributes: Mapping[str, Any]) -> tuple[ObservationSpec, ActionSp
         for key, one in attributes["observation"].items()
     }
     action = attributes["action"]
-    spec = ActionSpec(tuple(action["names"]), action["translation_m"], action["rotation_rad"])
+    gripper = action.get("gripper", "command")  # stores written before there was a choice
+    spec = ActionSpec(tuple(action["names"]), action["translation_m"], action["rotation_rad"], gripper)
     return ObservationSpec(arrays), spec

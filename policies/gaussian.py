@@ -18,7 +18,7 @@ from robot_rl.algorithms.networks import GRIPPER_VALUES, PolicyNetworks
 from robot_rl.critics import DiscreteCritic
 from robot_rl.ensemble import EnsembleMLP
 from robot_rl.errors import ConfigError, SpecError
-from robot_rl.types import STATE_KEY, ActionSpec, FloatArray, Observation, ObservationSpec
+from robot_rl.types import STATE_KEY, ActionSpec, FloatArray, Goal, Observation, ObservationSpec
 
 GRIPPER_TARGET = "gripper.target"  # element of the environment's state
 STD_MIN, STD_MAX = 1e-5, 5.0  # HIL-SERL
@@ -114,7 +114,7 @@ class GaussianPolicy:
     def version(self) -> int:
         return self._version
 
-    def reset(self) -> None:
+    def reset(self, goal: Goal | None = None) -> None:
         """Nothing is remembered from one step to the next."""
 
     def load(self, version: int, tensors: Mapping[str, Any]) -> None:

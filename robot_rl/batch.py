@@ -39,3 +39,24 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.reward)
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """B windows of episodes: T observations up to the present one, H actions from it on, a goal in hindsight.
+
+    "Next" is as many steps later as the returns that were asked for have, less where the episode ends before.
+    """
+
+    observation: Observation  # each (B, T, ...)
+    action: NDArray[np.float32]  # (B, H, A) executed actions
+    mask: NDArray[np.float32]  # (B, H) 1 where the episode had such an action
+    goal: Observation  # each (B, ...)
+    goal_steps: NDArray[np.int64]  # (B,) steps until the goal was observed; -1 where that never was
+    reward: NDArray[np.float32]  # (B,) discounted sum up to the next observation
+    discount: NDArray[np.float32]  # (B,) weight of the next observation's value
+    next_observation: Observation  # each (B, ...)
+    terminated: NDArray[np.float32]  # (B,) 1 where the task ended by then: do not bootstrap
+
+    def __len__(self) -> int:
+        return len(self.action)

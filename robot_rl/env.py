@@ -68,6 +68,8 @@ class EnvConfig:
     """Cameras whose images enter the observation."""
     image_hw: tuple[int, int] = (64, 64)
     """Height and width of the images."""
+    ends_at_success: bool = True
+    """Whether success ends the episode; in play it does not, and earns nothing."""
 
     def __post_init__(self) -> None:
         if not self.rate_hz > 0.0 or self.max_steps < 1 or min(self.image_hw) < 1:
@@ -148,7 +150,7 @@ class RobotEnv(gym.Env[Any, Any]):
             executed = np.append(executed[:-1], np.sign(self._gripper_target - was_gripper_target))
         after = self._sense()
         self._steps += 1
-        success = after.task.success
+        success = after.task.success and self.config.ends_at_success
         info = {
             "stamp_s": after.arm.stamp_s,
             "success": success,

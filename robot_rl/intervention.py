@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from robot_rl.protocols import Human, Policy
-from robot_rl.types import ActionSpec, Decision, HumanInput, Observation, Verdict
+from robot_rl.types import ActionSpec, Decision, Goal, HumanInput, Observation, Verdict
 
 
 class NoHuman:
@@ -32,7 +32,7 @@ class HoldPolicy:
     def __init__(self, action_dim: int) -> None:
         self._action = np.zeros(action_dim)
 
-    def reset(self) -> None:
+    def reset(self, goal: Goal | None = None) -> None:
         pass
 
     def act(self, observation: Observation) -> np.ndarray:
@@ -47,8 +47,8 @@ class Intervention:
         self.human = human
         self._spec = action_spec
 
-    def reset(self, phase: str) -> None:
-        self.policy.reset()
+    def reset(self, phase: str, goal: Goal | None = None) -> None:
+        self.policy.reset(goal)
         self.human.reset(phase)
 
     def act(self, observation: Observation) -> Decision:

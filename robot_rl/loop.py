@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,16 +21,17 @@ def run_episode(
     *,
     phase: str,
     seed: int | None = None,
+    options: dict[str, Any] | None = None,
 ) -> EpisodeEnd:
-    """Reset, act until the task ends, the clock runs out or the person gives a verdict.
+    """Reset (with `seed` and `options`), act until the task ends, the clock runs out or the person gives a verdict.
 
     Subscribers are called in order and synchronously; a slow one must queue by itself. The episode
     is closed for them also when the loop is interrupted (Ctrl-C, hardware error), as discarded.
     """
     reset_began_s = time.monotonic()
-    observation, info = env.reset(seed=seed)
+    observation, info = env.reset(seed=seed, options=options)
     reset_s = time.monotonic() - reset_began_s
-    control.reset(phase)
+    control.reset(phase, info.get("goal"))
     episode_id = uuid.uuid4().hex
     start = EpisodeStart(episode_id, phase, observation, info["stamp_s"], seed, reset_s)
     for subscriber in subscribers:

@@ -13,6 +13,7 @@ from robot_rl.types import (
     EpisodeEnd,
     EpisodeStart,
     FloatArray,
+    Goal,
     HumanInput,
     Observation,
     ObservationSpec,
@@ -82,7 +83,9 @@ class Env(Protocol):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]: ...
+    ) -> tuple[Observation, dict[str, Any]]:
+        """`info` has `stamp_s`, and `goal` (a `Goal`) where the task has goals."""
+        ...
 
     def step(
         self, action: FloatArray, *, source: str = "policy"
@@ -103,8 +106,8 @@ class Policy(Protocol):
         """Version of the parameters now in use; 0 for policies that do not learn."""
         ...
 
-    def reset(self) -> None:
-        """Called at each episode's start: forget chunks and recurrent state."""
+    def reset(self, goal: Goal | None = None) -> None:
+        """Called at each episode's start: forget chunks and recurrent state, take the goal if it has one."""
         ...
 
     def act(self, observation: Observation) -> FloatArray: ...

@@ -26,6 +26,7 @@ Observation = dict[str, NDArray[Any]]
 STATE_KEY = "state"
 IMAGE_PREFIX = "image/"
 ACTION_NAMES = ("x", "y", "z", "rx", "ry", "rz", "gripper")
+GRIPPER_ACTIONS = ("command", "increment")
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,18 @@ class ActionSpec:
     """Normalised Cartesian delta action: each element in [-1, 1], a subset of `ACTION_NAMES` in order.
 
     `x y z` scale to `translation_m` per step, `rx ry rz` (rotation vector) to `rotation_rad` per
-    step, in the TCP frame. `gripper` is a discrete command: below -1/3 close, above 1/3 open,
-    between keep.
+    step, in the TCP frame. `gripper` is a discrete `command`: below -1/3 close, above 1/3 open,
+    between keep; or an `increment` of its position.
     """
 
     names: tuple[str, ...]
     translation_m: float
     rotation_rad: float
+    gripper: str = "command"
 
     def __post_init__(self) -> None:
+        if self.gripper not in GRIPPER_ACTIONS:
+            raise SpecError(f"unknown kind of gripper action {self.gripper!r}; valid choices: {GRIPPER_ACTIONS}")
         if unknown := [name for name in self.names if name not in ACTION_NAMES]:
             raise SpecError(f"unknown action names {unknown}; valid choices: {ACTION_NAMES}")
         if list(self.names) != sorted(self.names, key=ACTION_NAMES.index):
@@ -174,6 +178,14 @@ class HumanInput:
     action: FloatArray
 
 
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a goal-conditioned policy is told to bring about: what it would then observe, or words, or both."""
+
+    observation: Observation = field(default_factory=dict)
+    text: str = ""
+
+
 class Verdict(Enum):
     """A label that ends an episode from outside the environment."""
 
@@ -194,7 +206,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeStart:
-    """Opens an episode. `phase` is `demo`, `learn` or `evaluate`."""
+    """Opens an episode. `phase` is `demo`, `play`, `learn` or `evaluate`."""
 
     episode_id: str
     phase: str

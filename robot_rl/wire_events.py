@@ -12,7 +12,7 @@ from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
 from robot_rl.wire_fields import Fields, check_name, pack, pack_array, pack_number, pack_observation
 
 MAX_EVENT_BYTES = 64 * 1024 * 1024
-PHASES = ("demo", "learn", "evaluate")
+PHASES = ("demo", "play", "learn", "evaluate")
 EVENT_KINDS = ("start", "step", "end")
 
 Event = EpisodeStart | Transition | EpisodeEnd

@@ -52,7 +52,7 @@ class FlatAdam:
         if flat.values.device.type == "cpu":
             keep_freed_memory()
         self.flat = flat
-        self._learning_rate = learning_rate
+        self.learning_rate = learning_rate
         self._gradient = torch.zeros_like(flat.values)
         self._moments = {
             "step": torch.zeros((), device=flat.values.device),
@@ -72,7 +72,7 @@ class FlatAdam:
         adam(
             [self.flat.values], [self._gradient], mean, square, [], steps,
             fused=True, amsgrad=False, maximize=False, weight_decay=0.0,
-            lr=self._learning_rate, beta1=BETA1, beta2=BETA2, eps=EPSILON,
+            lr=self.learning_rate, beta1=BETA1, beta2=BETA2, eps=EPSILON,
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Tensor]:

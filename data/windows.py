@@ -1,0 +1,187 @@
+"""Windows of episodes for sequence policies: a history of observations, a chunk of actions, a goal seen in hindsight.
+
+Shape letters: B batch, N steps of all episodes, E episodes, T history, H horizon, A action.
+A step i of episode e has its observation in row i + e (see `data.store`): every episode has one observation more
+than it has steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.cache import Cache
+from data.episode import OBSERVATION
+from robot_rl.batch import Returns, Windows
+from robot_rl.errors import ConfigError, DataError, UnknownNameError
+from robot_rl.types import Observation
+
+Padding = Literal["repeat", "zero"]
+PADDINGS = ("repeat", "zero")
+UNREACHED = -1
+"""`Windows.goal_steps` of a goal that the window's episode does not lead to."""
+
+
+@dataclass(frozen=True)
+class GoalConfig:
+    """Where goals come from: weights of the kinds, and how far ahead a future one lies (1707.01495, 2410.20092)."""
+
+    future: float = 1.0
+    """A later observation of the same episode."""
+    final: float = 0.0
+    """The last observation of the same episode."""
+    present: float = 0.0
+    """The window's own observation: reached already."""
+    random: float = 0.0
+    """Any observation of any episode."""
+    discount: float | None = None
+    """Future goals lie a geometric number of steps ahead, of mean 1 / (1 - discount); none: all equally likely."""
+    min_steps: int = 1
+    """A future goal lies at least so many steps ahead, where the episode is long enough."""
+    max_steps: int | None = None
+    """And at most so many."""
+
+    def __post_init__(self) -> None:
+        weights = (self.future, self.final, self.present, self.random)
+        if min(weights) < 0.0 or sum(weights) <= 0.0:
+            raise ConfigError(f"weights of goals must not be negative, nor all zero; got {weights}")
+        if self.discount is not None and not 0.0 <= self.discount < 1.0:
+            raise ConfigError(f"discount of goals must lie in [0, 1), got {self.discount}")
+        if self.min_steps < 1 or (self.max_steps is not None and self.max_steps < self.min_steps):
+            raise ConfigError(f"need 1 <= min_steps <= max_steps, got {self.min_steps}, {self.max_steps}")
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """Which part of an episode a policy sees at once."""
+
+    history: int = 1
+    """Observations, the present one and those before it; the first one is repeated at an episode's beginning."""
+    horizon: int = 16
+    """Actions from the present one on."""
+    padding: Padding = "repeat"
+    """What stands for actions after the episode's end, beside a mask: the last one, or zero."""
+    goals: GoalConfig = field(default_factory=GoalConfig)
+    """Goals in hindsight."""
+
+    def __post_init__(self) -> None:
+        if min(self.history, self.horizon) < 1:
+            raise ConfigError(f"history and horizon must be at least 1; got {self.history}, {self.horizon}")
+        if self.padding not in PADDINGS:
+            raise UnknownNameError("padding", self.padding, PADDINGS)
+
+
+class WindowSampler:
+    """Draws windows from whole arrays in memory (or memory maps). Batch k is the same whoever asks for it, and when."""
+
+    def __init__(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        ends: NDArray[np.int64],
+        config: WindowConfig,
+        *,
+        seed: int = 0,
+        returns: Returns | None = None,
+        episodes: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """`arrays` and `ends` as in `data.cache.Cache`; `episodes` (E,): which ones to use (default: all)."""
+        self.config = config
+        self._observations = {
+            key.removeprefix(OBSERVATION): array for key, array in arrays.items() if key.startswith(OBSERVATION)
+        }
+        self._actions = arrays["executed_action"]
+        self._rewards, self._terminated = arrays["reward"], arrays["terminated"]
+        self._ends = np.asarray(ends, np.int64)
+        self._begins = np.concatenate([[0], self._ends[:-1]])
+        used = np.ones(len(self._ends), bool) if episodes is None else episodes
+        lengths = (self._ends - self._begins) * used
+        if not lengths.sum():
+            raise DataError("there is no episode with a step to draw windows from")
+        self._steps = np.flatnonzero(np.repeat(used, self._ends - self._begins))  # (N,) those that may be drawn
+        self._returns = returns or Returns()
+        self._seed = seed
+
+    @classmethod
+    def of(cls, cache: Cache, config: WindowConfig, *, seed: int = 0, returns: Returns | None = None) -> WindowSampler:
+        """Over the usable episodes of a store."""
+        usable = np.array([info.usable for info in cache.infos], bool)
+        return cls(cache.arrays, cache.ends, config, seed=seed, returns=returns, episodes=usable)
+
+    def __len__(self) -> int:
+        """Steps that windows can begin at."""
+        return len(self._steps)
+
+    def batch(self, number: int, size: int) -> Windows:
+        """Batch `number` of `size` windows, drawn with replacement."""
+        rng = np.random.default_rng((self._seed, number))
+        return self.windows(self._steps[rng.integers(len(self._steps), size=size)], rng)
+
+    def windows(self, steps: NDArray[np.int64], rng: np.random.Generator) -> Windows:
+        """The windows at `steps` (B,), counted over all episodes; goals are drawn from `rng`."""
+        episode = np.searchsorted(self._ends, steps, side="right")
+        first, last = self._begins[episode] + episode, self._ends[episode] + episode  # rows of observations
+        row = steps + episode
+        goal = self._goal_rows(row, last, rng)
+        on_the_way = (goal >= row) & (goal <= last)
+        history = np.arange(1 - self.config.history, 1)
+        action, mask = self._chunk(steps, self._ends[episode])
+        reward, discount, ahead, terminated = self._sum_ahead(steps, self._ends[episode])
+        return Windows(
+            observation=self._observe(np.maximum(row[:, None] + history, first[:, None])),
+            action=action,
+            mask=mask,
+            goal=self._observe(goal),
+            goal_steps=np.where(on_the_way, goal - row, UNREACHED).astype(np.int64),
+            reward=reward,
+            discount=discount,
+            next_observation=self._observe(row + ahead),
+            terminated=terminated,
+        )
+
+    def _observe(self, rows: NDArray[np.int64]) -> Observation:
+        return {key: array[rows] for key, array in self._observations.items()}
+
+    def _chunk(
+        self, steps: NDArray[np.int64], end: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Actions (B, H, A) from `steps` on, and 1 where they exist (B, H)."""
+        wanted = steps[:, None] + np.arange(self.config.horizon)
+        inside = wanted < end[:, None]
+        action = self._actions[np.minimum(wanted, end[:, None] - 1)]
+        if self.config.padding == "zero":
+            action = action * inside[..., None]
+        return action.astype(np.float32), inside.astype(np.float32)
+
+    def _goal_rows(
+        self, row: NDArray[np.int64], last: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        goals, size = self.config.goals, len(row)
+        weights = np.array([goals.future, goals.final, goals.present, goals.random])
+        kind = rng.choice(4, size, p=weights / weights.sum())
+        farthest = last if goals.max_steps is None else np.minimum(row + goals.max_steps, last)
+        nearest = np.minimum(row + goals.min_steps, farthest)
+        if goals.discount is None:
+            future = rng.integers(nearest, farthest + 1)
+        else:
+            future = np.minimum(nearest + rng.geometric(1.0 - goals.discount, size) - 1, farthest)
+        step = self._steps[rng.integers(len(self._steps), size=size)]
+        anywhere = step + np.searchsorted(self._ends, step, side="right") + 1
+        return np.choose(kind, [future, last, row, anywhere])
+
+    def _sum_ahead(
+        self, steps: NDArray[np.int64], end: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+        """Discounted rewards of the next steps (B,), the weight of what follows, its distance, and whether it ended."""
+        wanted = steps[:, None] + np.arange(self._returns.steps)
+        inside = wanted < end[:, None]
+        index = np.minimum(wanted, end[:, None] - 1)
+        weights = self._returns.discount ** np.arange(self._returns.steps)
+        reward = (self._rewards[index] * inside * weights).sum(1)
+        ahead = inside.sum(1)
+        terminated = (self._terminated[index] & inside).any(1)
+        discount = self._returns.discount**ahead
+        return reward.astype(np.float32), discount.astype(np.float32), ahead, terminated.astype(np.float32)

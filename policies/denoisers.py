@@ -1,0 +1,163 @@
+"""Networks that estimate from a noisy action chunk what is in it, given observations and a goal.
+
+Shape letters: B batch, T observations, H horizon, A action, F features, W width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from robot_rl.errors import ConfigError
+
+FREQUENCIES = 16  # of the noise level's embedding
+FASTEST_RAD = 100.0
+
+
+class Denoiser(Protocol):
+    """Called as a module: (noisy (B, H, A), c_noise () or (B,), context (B, T + 1, F)) -> F (B, H, A).
+
+    The context's last token is the goal.
+    """
+
+    def __call__(self, noisy: Tensor, c_noise: Tensor, context: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class MLPConfig:
+    """Residual multi-layer perceptron over everything at once (as 2304.10573's actor): the fastest on a CPU."""
+
+    width: int = 512
+    """Of the trunk; blocks widen it by two."""
+    blocks: int = 3
+    """Residual blocks."""
+    dropout: float = 0.0
+    """In every block, while training."""
+
+    def build(self, features: int, tokens: int, horizon: int, actions: int) -> nn.Module:
+        return MLPDenoiser(self, features, tokens, horizon, actions)
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """BESO's kind: noise level, observations, goal and actions are tokens (2304.02532, block-push: 4, 12, 240)."""
+
+    width: int = 240
+    """Of a token."""
+    layers: int = 4
+    """Pre-LayerNorm blocks."""
+    heads: int = 12
+    """Of the attention; divide the width."""
+    dropout: float = 0.05
+    """Of attention and residual branches, while training."""
+    causal: bool = False
+    """Whether an action sees only those before it."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or min(self.width, self.layers, self.heads) < 1:
+            raise ConfigError(f"heads must divide the width; got {self.heads} and {self.width}")
+
+    def build(self, features: int, tokens: int, horizon: int, actions: int) -> nn.Module:
+        return TransformerDenoiser(self, features, tokens, horizon, actions)
+
+
+class LevelEmbedding(nn.Module):
+    """c_noise to a vector, through sines of fixed frequencies."""
+
+    frequencies: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        steps = torch.linspace(0.0, math.log(FASTEST_RAD), FREQUENCIES)
+        self.register_buffer("frequencies", steps.exp(), persistent=False)
+        self.net = nn.Sequential(nn.Linear(2 * FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        """() or (B,): (1 or B, W)."""
+        angles = c_noise.reshape(-1, 1) * self.frequencies
+        return self.net(torch.cat([angles.sin(), angles.cos()], -1))
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Dropout(dropout),
+            nn.Linear(width, 2 * width),
+            nn.SiLU(),
+            nn.Linear(2 * width, width),
+        )
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values + self.net(values)
+
+
+class MLPDenoiser(nn.Module):
+    """What depends on the context alone is computed once per chunk and added: see `prepare`."""
+
+    def __init__(self, config: MLPConfig, features: int, tokens: int, horizon: int, actions: int) -> None:
+        super().__init__()
+        self.shape = (horizon, actions)
+        self.context = nn.Linear(features * tokens, config.width)
+        self.level = LevelEmbedding(config.width)
+        self.noisy = nn.Linear(horizon * actions, config.width)
+        self.trunk = nn.Sequential(*(_Residual(config.width, config.dropout) for _ in range(config.blocks)))
+        self.head = nn.Sequential(nn.SiLU(), nn.Linear(config.width, horizon * actions))
+
+    def forward(self, noisy: Tensor, c_noise: Tensor, context: Tensor) -> Tensor:
+        values = self.noisy(noisy.flatten(1)) + self.context(context.flatten(1)) + self.level(c_noise)
+        return self.head(self.trunk(values)).unflatten(-1, self.shape)
+
+
+class _Block(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.heads, self.dropout, width = config.heads, config.dropout, config.width
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, S, W)."""
+        q, k, v = self.qkv(self.norm1(tokens)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        tokens = tokens + self.drop(self.out(seen.transpose(1, 2).flatten(2)))
+        return tokens + self.drop(self.mlp(self.norm2(tokens)))
+
+
+class TransformerDenoiser(nn.Module):
+    """Tokens: noise level, context, actions; the actions' are read out."""
+
+    mask: Tensor | None
+
+    def __init__(self, config: TransformerConfig, features: int, tokens: int, horizon: int, actions: int) -> None:
+        super().__init__()
+        self.context = nn.Linear(features, config.width)
+        self.level = LevelEmbedding(config.width)
+        self.noisy = nn.Linear(actions, config.width)
+        length = 1 + tokens + horizon
+        self.position = nn.Parameter(torch.randn(length, config.width) * 0.02)
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, actions)
+        mask = None
+        if config.causal:
+            mask = torch.ones(length, length, dtype=torch.bool).tril()
+            mask[:, : 1 + tokens] = True
+            mask[: 1 + tokens, 1 + tokens :] = False
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, noisy: Tensor, c_noise: Tensor, context: Tensor) -> Tensor:
+        level = self.level(c_noise).unsqueeze(1).expand(len(noisy), 1, -1)
+        tokens = torch.cat([level, self.context(context), self.noisy(noisy)], 1) + self.position
+        for block in self.blocks:
+            tokens = block(tokens, self.mask)
+        return self.head(self.norm(tokens[:, -noisy.shape[1] :]))

@@ -1,0 +1,103 @@
+"""How observations and goals enter a chunk policy: as tokens, normalised, the goal as one that can be left out.
+
+Shape letters: B batch, T observations, S state, F features of a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from policies.encoders import ImageEncoder
+from policies.normalizer import Normalizer
+from robot_rl.errors import ConfigError
+from robot_rl.types import STATE_KEY, ArraySpec, ObservationSpec
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """What a chunk policy sees."""
+
+    history: int = 1
+    """Observations, the present one and those before it."""
+    goal: bool = True
+    """Whether it is told a goal."""
+    goal_elements: tuple[str, ...] = ("*",)
+    """Elements of the state that a goal speaks of, by name with * as wildcard, e.g. block_*; others do not matter."""
+    image_channels: tuple[int, ...] = (32, 32, 32)
+    """Channels of each camera's convolutions."""
+    image_features: int = 128
+    """Width of each camera's bottleneck."""
+
+    def __post_init__(self) -> None:
+        if self.history < 1:
+            raise ConfigError(f"history must be at least 1, got {self.history}")
+
+
+class InputTokens(nn.Module):
+    """Observations (each (B, T, ...)) and a goal (each (B, ...)) to tokens (B, T + 1, F); the last is the goal's.
+
+    A token is the normalised state, the features of every camera, and 1 in the goal's token while there is a goal:
+    a goal left out is all zeros, so that one network is both goal-conditioned and goal-free.
+    """
+
+    goal_mask: Tensor
+
+    def __init__(self, config: InputConfig, spec: ObservationSpec) -> None:
+        super().__init__()
+        self.tokens = config.history + config.goal
+        self.has_goal = config.goal
+        self._keys = spec.image_keys
+        self.normalizer = Normalizer(spec.state_dim) if spec.state_dim else None
+        cameras = {}
+        for key in spec.image_keys:
+            height, width, _ = spec.arrays[key].shape
+            cameras[key] = ImageEncoder((height, width), config.image_channels, config.image_features)
+        self.cameras = nn.ModuleList(cameras.values())
+        self.state_dim = spec.state_dim
+        self.features = spec.state_dim + len(cameras) * config.image_features + 1
+        if self.features == 1:
+            raise ConfigError("the observation has neither a state nor an image")
+        # the choice of elements is configuration, not a weight: it is not saved
+        self.register_buffer("goal_mask", _element_mask(config, spec.arrays.get(STATE_KEY)), persistent=False)
+
+    def forward(
+        self, observation: Mapping[str, Tensor], goal: Mapping[str, Tensor] | None, keep_goal: Tensor | None = None
+    ) -> Tensor:
+        """`keep_goal` (B,) is 1 where the goal is told, 0 where it is left out; without `goal` it always is."""
+        tokens = self._features(observation)
+        tokens = torch.cat([tokens, torch.zeros_like(tokens[..., :1])], -1)
+        if not self.has_goal:
+            return tokens
+        if goal is None:
+            return torch.cat([tokens, torch.zeros_like(tokens[:, :1])], 1)
+        told = self._features({key: value.unsqueeze(1) for key, value in goal.items()}, self.goal_mask)
+        told = torch.cat([told, torch.ones_like(told[..., :1])], -1)
+        if keep_goal is not None:
+            told = told * keep_goal.reshape(-1, 1, 1)
+        return torch.cat([tokens, told], 1)
+
+    def _features(self, observation: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
+        """(B, T, F - 1)."""
+        parts = []
+        if self.normalizer is not None:
+            state = self.normalizer(observation[STATE_KEY])
+            parts.append(state if mask is None else state * mask)
+        for key, camera in zip(self._keys, self.cameras, strict=True):
+            images = observation[key]
+            parts.append(camera(images.flatten(0, 1)).unflatten(0, images.shape[:2]))
+        return torch.cat(parts, -1)
+
+
+def _element_mask(config: InputConfig, spec: ArraySpec | None) -> Tensor:
+    """1 for the elements of the state (S,) that goals speak of."""
+    names = spec.names if spec is not None else ()
+    chosen = [any(fnmatchcase(name, pattern) for pattern in config.goal_elements) for name in names]
+    for pattern in config.goal_elements:
+        if names and not any(fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(f"goal_elements: {pattern!r} fits none of {', '.join(names)}")
+    return torch.tensor(chosen, dtype=torch.float32)

@@ -1,0 +1,252 @@
+"""OGBench's manipulation tasks (2410.20092) as an `Env` with goals, and its scripted oracles as players.
+
+Observations, actions, goals, success and time limits are OGBench's own, so that figures can be held against
+the published ones: a UR5e at 20 Hz; `state` (S,) as OGBench scales it; actions are x, y, z and yaw increments
+in the world's frame (not the TCP's, as elsewhere) and an increment of the gripper's closing, all in [-1, 1].
+The image, if asked for, is the `front_pixels` camera.
+
+Every task has five evaluation goals, chosen by `reset(options={"goal": 1 ... 5})`; without it the reset's seed
+chooses. `reset`'s info holds the `Goal`.
+"""
+
+# ogbench ships no type stubs.
+# pyright: reportAttributeAccessIssue=false
+from __future__ import annotations
+
+import warnings
+from contextlib import nullcontext
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.registration import load_env_creator
+
+from robot_rl.errors import ConfigError, UnknownNameError
+from robot_rl.types import (
+    IMAGE_PREFIX,
+    STATE_KEY,
+    ActionSpec,
+    ArraySpec,
+    FloatArray,
+    Goal,
+    Observation,
+    ObservationSpec,
+    Snapshot,
+)
+from sim.rendering import choose_gl, use_gl
+from sim.seeding import seeded
+
+TASKS = ("cube-single", "cube-double", "scene", "puzzle-3x3")
+GOALS = 5
+RATE_HZ = 20.0  # control_timestep of manipspace_env.py
+PLAY_STEPS = 1001  # max_episode_steps of OGBench's data_gen_scripts/commands.sh
+CAMERA = "front"
+IMAGE_HW = (64, 64)
+# action_range of manipspace_env.py
+ACTION_SPEC = ActionSpec(("x", "y", "z", "rz", "gripper"), translation_m=0.05, rotation_rad=0.3, gripper="increment")
+
+# Probability that a cube is put on another one, drawn for each episode from this range (generate_manipspace.py).
+STACKING = {"cube-single": (0.0, 0.0), "cube-double": (0.0, 0.25)}
+
+_ARM = (
+    *(f"joint_pos.{i}" for i in range(6)),
+    *(f"joint_vel.{i}" for i in range(6)),
+    *(f"tcp.{axis}" for axis in "xyz"),
+    *("tcp.cos_yaw", "tcp.sin_yaw", "gripper.position", "gripper.contact"),
+)
+_BLOCK = ("x", "y", "z", "qw", "qx", "qy", "qz", "cos_yaw", "sin_yaw")
+_BUTTON = ("off", "on", "pos", "vel")
+_OBJECTS = {  # in the order of each environment's compute_observation
+    "cube-single": ("block_0",),
+    "cube-double": ("block_0", "block_1"),
+    "scene": ("block_0", "button_0", "button_1", "drawer", "window"),
+    "puzzle-3x3": tuple(f"button_{i}" for i in range(9)),
+}
+_ELEMENTS = {"block": _BLOCK, "button": _BUTTON, "drawer": ("pos", "vel"), "window": ("pos", "vel")}
+
+
+def state_names(task: str) -> tuple[str, ...]:
+    """Name of each element of `state`."""
+    if task not in TASKS:
+        raise UnknownNameError("OGBench task", task, TASKS)
+    of_objects = (f"{name}.{one}" for name in _OBJECTS[task] for one in _ELEMENTS[name.split("_")[0]])
+    return (*_ARM, *of_objects)
+
+
+class OgbenchEnv:
+    """Implements `robot_rl.protocols.Env`."""
+
+    def __init__(self, task: str, *, cameras: tuple[str, ...] = (), play: bool = False) -> None:
+        """`play`: no goal, no success, episodes of `PLAY_STEPS`, targets for the oracles. `cameras`: () or (front,)."""
+        names = state_names(task)
+        if unknown := set(cameras) - {CAMERA}:
+            raise UnknownNameError("OGBench camera", sorted(unknown)[0], (CAMERA,))
+        self.task = task
+        self.rate_hz = RATE_HZ
+        self.action_spec = ACTION_SPEC
+        arrays = {STATE_KEY: ArraySpec((len(names),), names=names)}
+        for name in cameras:
+            arrays[IMAGE_PREFIX + name] = ArraySpec((*IMAGE_HW, 3), "uint8", 0, 255)
+        self.observation_spec = ObservationSpec(arrays)
+        self.info: dict[str, Any] = {}
+        self._cameras = cameras
+        self._play = play
+        if cameras:
+            use_gl(choose_gl())
+        self.env = _make(task, play, bool(cameras))
+        self._inner: Any = self.env.unwrapped
+        self._step = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        goal = (options or {}).get("goal")
+        if goal is not None and (self._play or goal not in range(1, GOALS + 1)):
+            raise ConfigError(f"goal must be 1 to {GOALS}, and not while playing; got {goal}")
+        if not self._play and goal is None:
+            goal = int(np.random.default_rng(seed).integers(GOALS)) + 1
+        self._inner.goal_seed = seed
+        with seeded(None, seed) if seed is not None else nullcontext():
+            raw, self.info = self.env.reset(
+                seed=seed, options=None if self._play else {"task_id": goal, "render_goal": bool(self._cameras)}
+            )
+        self._step = 0
+        info: dict[str, Any] = {"stamp_s": self._stamp_s()}
+        if not self._play:
+            info["goal"] = Goal(self._goal_observation())
+        return self._observe(raw), info
+
+    def step(
+        self, action: FloatArray, *, source: str = "policy"
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        self.action_spec.check(action)
+        executed = np.clip(action, -1.0, 1.0)
+        raw, _, terminated, truncated, self.info = self.env.step(executed)
+        success = bool(self.info["success"]) and not self._play
+        self._step += 1
+        info = {"executed_action": executed, "stamp_s": self._stamp_s(), "success": success}
+        return self._observe(raw), float(success), bool(terminated), bool(truncated), info
+
+    def snapshot(self) -> Snapshot:
+        raise ConfigError("OGBench's tasks have no scripted person: their data come from `robot-rl play`")
+
+    def close(self) -> None:
+        self.env.close()
+
+    def new_target(self, stacking: float) -> tuple[FloatArray, dict[str, Any]]:
+        """While playing: set the oracles another target; with `stacking`'s probability on top of another cube."""
+        return self._inner.set_new_target(p_stack=stacking)
+
+    def _stamp_s(self) -> float:
+        return float(self.info["time"][0])
+
+    def _observe(self, raw: FloatArray) -> Observation:
+        observation: Observation = {STATE_KEY: raw.astype(np.float32)}
+        for name in self._cameras:
+            observation[IMAGE_PREFIX + name] = self._inner.render(camera="front_pixels")
+        return observation
+
+    def _goal_observation(self) -> Observation:
+        observation: Observation = {STATE_KEY: self.info["goal"].astype(np.float32)}
+        for name in self._cameras:
+            observation[IMAGE_PREFIX + name] = self.info["goal_rendered"]
+        return observation
+
+
+class OgbenchPlayer:
+    """OGBench's plan oracles, one task after another, as a `Policy`: how its play data were made.
+
+    After `data_gen_scripts/generate_manipspace.py` of OGBench: noise 0.1, smoothed with 0.5 steps.
+    """
+
+    version = 0
+
+    def __init__(self, env: OgbenchEnv) -> None:
+        self._env = env
+        self._oracles = _oracles(env.task, env.env)
+        self._oracle: Any = None
+        self._stacking = 0.0
+
+    def reset(self, goal: Goal | None = None) -> None:
+        """Draws from numpy's global generator, as the oracles do: see `sim.seeding.seeded`."""
+        self._oracle = None
+        self._stacking = float(np.random.uniform(*STACKING.get(self._env.task, (0.5, 0.5))))  # noqa: NPY002
+
+    def act(self, observation: Observation) -> FloatArray:
+        """Action (5,) towards the present target, a new one once it is reached."""
+        state, info = observation[STATE_KEY].astype(np.float64), self._env.info
+        if self._oracle is None:
+            self._oracle = self._begin(state, info)
+        elif self._oracle.done:
+            self._oracle = self._begin(*self._env.new_target(self._stacking))
+        return np.clip(self._oracle.select_action(state, info), -1.0, 1.0)
+
+    def _begin(self, state: FloatArray, info: dict[str, Any]) -> Any:
+        """The oracle of the present target, ready."""
+        oracle = self._oracles[info["privileged/target_task"]]
+        oracle.reset(state, info)
+        return oracle
+
+
+def healthy(task: str, states: FloatArray) -> bool:
+    """Whether an episode of play, its `states` (T, S), may be kept: in `scene` the cube must stay in sight."""
+    if task != "scene":
+        return True
+    names = state_names(task)
+    y_m, z_m = (states[:, names.index(f"block_0.{axis}")] / 10.0 for axis in "yz")  # xyz_scaler
+    lost_left = (y_m <= -0.3) & ((z_m < 0.06) | (z_m > 0.08))  # and not in the drawer
+    return not bool((y_m >= 0.29).any() or lost_left.any())
+
+
+def _make(task: str, play: bool, pixels: bool) -> gym.Env[Any, Any]:
+    with warnings.catch_warnings():  # of a missing X11 by glfw, of casting the action's bounds by gymnasium
+        warnings.simplefilter("ignore")
+        try:
+            import ogbench.manipspace  # noqa: F401  registers the tasks
+        except ImportError as error:
+            raise ConfigError(f"OGBench's tasks need its package ({error}): pip install -e '.[play]'") from error
+        spec = gym.spec(f"{task}-v0")
+        arguments, steps = dict(spec.kwargs), spec.max_episode_steps
+        if play:
+            arguments, steps = arguments | {"terminate_at_goal": False, "mode": "data_collection"}, PLAY_STEPS
+        if pixels:
+            arguments |= {"height": IMAGE_HW[0], "width": IMAGE_HW[1], "visualize_info": False}
+        original = cast("type[Any]", load_env_creator(str(spec.entry_point)))
+        repeatable: Any = type("Repeatable", (_RepeatableGoals, original), {})
+        return gym.wrappers.TimeLimit(repeatable(**arguments), int(steps or PLAY_STEPS))
+
+
+class _RepeatableGoals:
+    """Before it takes the goal's observation OGBench moves the arm by random actions; here they follow a seed."""
+
+    goal_seed: int | None = None
+
+    @property
+    def action_space(self) -> gym.spaces.Box:
+        """A new space at every access, as OGBench's is, but seeded."""
+        with warnings.catch_warnings():  # as above
+            warnings.simplefilter("ignore")
+            space = super().action_space  # type: ignore[misc]  # of the OGBench class beside this one
+        if self.goal_seed is not None:
+            space.seed(self.goal_seed)
+            self.goal_seed += 1
+        return space
+
+
+def _oracles(task: str, env: gym.Env[Any, Any]) -> dict[str, Any]:
+    from ogbench.manipspace.oracles.plan.button_plan import ButtonPlanOracle
+    from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
+    from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
+    from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
+
+    noise = {"env": env, "noise": 0.1, "noise_smoothing": 0.5}
+    if task.startswith("puzzle"):
+        return {"button": ButtonPlanOracle(gripper_always_closed=True, **noise)}
+    oracles = {"cube": CubePlanOracle(**noise)}
+    if task == "scene":
+        oracles |= {
+            "button": ButtonPlanOracle(**noise),
+            "drawer": DrawerPlanOracle(**noise),
+            "window": WindowPlanOracle(**noise),
+        }
+    return oracles

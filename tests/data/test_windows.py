@@ -1,0 +1,153 @@
+"""Windows of episodes filled with identifiable values: which rows come out, at both ends of an episode."""
+
+import numpy as np
+import pytest
+
+from data.loader import load_batches
+from data.windows import UNREACHED, GoalConfig, WindowConfig, WindowSampler
+from robot_rl.batch import Returns
+from robot_rl.errors import ConfigError, DataError
+
+LENGTHS = (5, 1, 8)
+ENDS = np.cumsum(LENGTHS)
+
+
+def arrays():
+    """Observation t of episode e is 100 e + t, action t is -(100 e + t), reward t is 10^-t of its episode."""
+    observations = np.concatenate([100.0 * e + np.arange(n + 1) for e, n in enumerate(LENGTHS)])
+    actions = -np.concatenate([100.0 * e + np.arange(n) for e, n in enumerate(LENGTHS)])
+    terminated = np.zeros(ENDS[-1], bool)
+    terminated[ENDS[0] - 1] = True  # the first episode ended, the others were cut short
+    return {
+        "observation/state": observations[:, None].astype(np.float32),
+        "observation/image/front": np.broadcast_to(observations[:, None, None, None], (17, 2, 2, 3)).astype(np.uint8),
+        "executed_action": np.stack([actions, actions - 0.5], 1).astype(np.float32),
+        "reward": np.concatenate([10.0 ** -np.arange(n) for n in LENGTHS]).astype(np.float32),
+        "terminated": terminated,
+    }
+
+
+def sampler(config=None, returns=None, episodes=None, seed=0):
+    return WindowSampler(arrays(), ENDS, config or WindowConfig(), seed=seed, returns=returns, episodes=episodes)
+
+
+def at(steps, rng=0, **kwargs):
+    return sampler(**kwargs).windows(np.asarray(steps), np.random.default_rng(rng))
+
+
+def states(observation):
+    return observation["state"][..., 0]
+
+
+def test_history_repeats_the_first_observation_and_never_reaches_into_another_episode():
+    windows = at([0, 1, 4, 5, 6, 7], config=WindowConfig(history=3))
+    wanted = [[0, 0, 0], [0, 0, 1], [2, 3, 4], [100, 100, 100], [200, 200, 200], [200, 200, 201]]
+    np.testing.assert_array_equal(states(windows.observation), wanted)
+    np.testing.assert_array_equal(windows.observation["image/front"][2, :, 0, 0, 0], [2, 3, 4])
+    assert windows.observation["image/front"].dtype == np.uint8
+
+
+@pytest.mark.parametrize(("padding", "tail"), [("repeat", -4.0), ("zero", 0.0)])
+def test_a_chunk_ends_with_its_episode(padding, tail):
+    windows = at([0, 3, 4, 5], config=WindowConfig(horizon=3, padding=padding))
+    first = [[0, -1, -2], [-3, -4, tail], [-4, tail, tail], [-100, *(2 * ((-100,) if padding == "repeat" else (0,)))]]
+    np.testing.assert_array_equal(windows.action[..., 0], first)
+    np.testing.assert_array_equal(windows.mask, [[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 0, 0]])
+
+
+def draw(goals, steps, count=4000):
+    windows = at(np.repeat(steps, count), config=WindowConfig(goals=goals))
+    return states(windows.goal).reshape(len(steps), count), windows.goal_steps.reshape(len(steps), count)
+
+
+def test_a_future_goal_is_any_later_observation_with_equal_chance():
+    goal, ahead = draw(GoalConfig(), [0, 4, 5])
+    values, counts = np.unique(goal[0], return_counts=True)
+    np.testing.assert_array_equal(values, [1, 2, 3, 4, 5])
+    np.testing.assert_allclose(counts / 4000, 0.2, atol=0.03)
+    assert set(goal[1]) == {5} and set(goal[2]) == {101}
+    np.testing.assert_array_equal(ahead[0], goal[0])
+
+
+def test_a_geometric_goal_has_the_distribution_that_its_discount_says_cut_at_the_end():
+    goal, _ = draw(GoalConfig(discount=0.5), [6])
+    offsets = goal[0] - 200
+    wanted = [0.5**k for k in range(1, 8)] + [0.5**7]
+    shares = [(offsets == k).mean() for k in range(1, 9)]
+    np.testing.assert_allclose(shares, wanted, atol=0.03)
+
+
+def test_limits_of_the_distance_hold_where_the_episode_is_long_enough():
+    goal, ahead = draw(GoalConfig(min_steps=3, max_steps=4), [0, 3, 6])
+    assert set(ahead[0]) == {3, 4} and set(ahead[1]) == {2} and set(ahead[2]) == {3, 4}
+    assert set(goal[1]) == {5}
+
+
+def test_final_present_and_random_goals():
+    assert set(draw(GoalConfig(future=0, final=1), [0])[0][0]) == {5}
+    goal, ahead = draw(GoalConfig(future=0, present=1), [2])
+    assert set(goal[0]) == {2} and set(ahead[0]) == {0}
+    goal, ahead = draw(GoalConfig(future=0, random=1), [2])
+    assert set(goal[0]) == {1, 2, 3, 4, 5, 101, 201, 202, 203, 204, 205, 206, 207, 208}
+    np.testing.assert_array_equal(ahead[0] == UNREACHED, (goal[0] < 2) | (goal[0] > 5))
+    shares = draw(GoalConfig(future=0.5, final=0.5), [0])[0][0]
+    assert (shares == 5).mean() == pytest.approx(0.6, abs=0.03)
+
+
+def test_returns_are_summed_within_the_episode_and_bootstrap_from_its_own_last_observation():
+    windows = at([0, 3, 4, 5, 12], returns=Returns(steps=3, discount=0.5))
+    np.testing.assert_allclose(windows.reward, [1 + 0.05 + 0.0025, 1e-3 + 0.5e-4, 1e-4, 1.0, 1e-6 + 0.5e-7], rtol=1e-5)
+    np.testing.assert_array_equal(states(windows.next_observation), [3, 5, 5, 101, 208])
+    np.testing.assert_allclose(windows.discount, [0.125, 0.25, 0.5, 0.5, 0.25])
+    np.testing.assert_array_equal(windows.terminated, [0, 1, 1, 0, 0])
+
+
+def test_a_chunked_return_spans_the_chunk():
+    config = WindowConfig(horizon=4)
+    windows = at([0], config=config, returns=Returns(steps=config.horizon, discount=0.9))
+    assert windows.reward[0] == pytest.approx(1 + 0.09 + 0.0081 + 0.000729)
+    assert states(windows.next_observation)[0] == 4 and windows.discount[0] == pytest.approx(0.9**4)
+
+
+def test_only_the_chosen_episodes_are_drawn_from():
+    chosen = sampler(episodes=np.array([False, True, True]))
+    assert len(chosen) == 9
+    windows = chosen.batch(0, 500)
+    assert states(windows.observation).min() == 100
+    with pytest.raises(DataError, match="no episode"):
+        sampler(episodes=np.zeros(3, bool))
+
+
+def test_a_batch_depends_on_its_number_and_the_seed_alone():
+    one, again = sampler(seed=3), sampler(seed=3)
+    one.batch(0, 8)
+    np.testing.assert_array_equal(one.batch(5, 8).action, again.batch(5, 8).action)
+    assert not np.array_equal(one.batch(6, 8).action, again.batch(5, 8).action)
+    assert not np.array_equal(sampler(seed=4).batch(5, 8).action, again.batch(5, 8).action)
+
+
+def test_workers_deliver_the_same_batches_in_the_same_order():
+    wanted = [one.action for one in load_batches(sampler(), 6, start=2, stop=9)]
+    got = list(load_batches(sampler(), 6, start=2, stop=9, workers=2))
+    assert len(got) == 7
+    for left, right in zip(wanted, got, strict=True):
+        np.testing.assert_array_equal(left, right.action)
+    assert set(got[0].observation) == {"state", "image/front"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: GoalConfig(future=-1.0),
+        lambda: GoalConfig(future=0.0),
+        lambda: GoalConfig(discount=1.0),
+        lambda: GoalConfig(min_steps=0),
+        lambda: GoalConfig(min_steps=3, max_steps=2),
+        lambda: WindowConfig(history=0),
+        lambda: WindowConfig(horizon=0),
+        lambda: WindowConfig(padding="wrap"),
+    ],
+)
+def test_nonsense_is_refused(wrong):
+    with pytest.raises(ConfigError):
+        wrong()

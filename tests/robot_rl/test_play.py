@@ -1,0 +1,94 @@
+"""`robot-rl play`: whole episodes in a store, the same whatever the number of processes, gone on with after an end."""
+
+import numpy as np
+import pytest
+
+from data.store import EpisodeStore
+from robot_rl.apps import play
+from robot_rl.apps.cli import main
+from robot_rl.apps.players import make_playground
+from robot_rl.intervention import Intervention, NoHuman
+from robot_rl.loop import run_episode
+from tests.robot_rl.test_loop import Recorder
+
+pytest.importorskip("ogbench")
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Episodes of 12 steps; worker processes are forked so that they are short too."""
+    monkeypatch.setattr("sim.ogbench_env.PLAY_STEPS", 12)
+    monkeypatch.setattr("sim.players.PLAY_STEPS", 12)
+    context = play.multiprocessing.get_context
+    monkeypatch.setattr(play.multiprocessing, "get_context", lambda kind: context("fork"))
+
+
+def contents(path):
+    """Episode number -> its arrays."""
+    store = EpisodeStore(path)
+    return {info.seed % play.STRIDE: store.episode(i).arrays for i, info in enumerate(store.infos)}, store
+
+
+@pytest.mark.parametrize("task", ["cube-single", "lift"])
+def test_the_number_of_processes_does_not_matter(task, tmp_path):
+    for jobs in (1, 2):
+        assert main(["play", task, "--episodes", "3", "--jobs", str(jobs), "--out", str(tmp_path / str(jobs))]) == 0
+    one, store = contents(tmp_path / "1")
+    two, _ = contents(tmp_path / "2")
+    assert sorted(one) == sorted(two) == [0, 1, 2]
+    for index in one:
+        for key in ("observation/state", "executed_action"):
+            np.testing.assert_array_equal(one[index][key], two[index][key])
+    assert all(info.phase == "play" and info.usable and info.steps == 12 for info in store.infos)
+    assert not np.array_equal(one[0]["observation/state"], one[1]["observation/state"])
+
+
+def test_it_goes_on_where_it_stopped_and_adds_no_more_than_asked(tmp_path, capsys):
+    path = tmp_path / "store"
+    arguments = ["play", "cube-single", "--out", str(path), "--jobs", "1", "--episodes"]
+    assert main([*arguments, "1"]) == 0
+    before, _ = contents(path)
+    assert main([*arguments, "3"]) == 0
+    assert main([*arguments, "3"]) == 0
+    after, store = contents(path)
+    assert sorted(after) == [0, 1, 2] and len(store) == 3
+    np.testing.assert_array_equal(before[0]["executed_action"], after[0]["executed_action"])
+    assert main([*arguments, "2", "--seed", "1"]) == 0
+    assert len(contents(path)[1]) == 5
+    assert "36 steps" in capsys.readouterr().out
+
+
+def test_a_store_of_something_else_is_not_added_to(tmp_path, capsys):
+    path = tmp_path / "store"
+    assert main(["play", "cube-single", "--out", str(path), "--jobs", "1", "--episodes", "1"]) == 0
+    assert main(["play", "lift", "--out", str(path), "--jobs", "1", "--episodes", "1"]) == 2
+    assert "choose another folder" in capsys.readouterr().err
+
+
+def test_a_failing_player_is_reported_and_nothing_is_lost(tmp_path, capsys, monkeypatch):
+    def healthy(ground, seed, index):
+        if index == 1:
+            raise play.RobotRlError("the cube is gone")
+        return original(ground, seed, index)
+
+    original = play._healthy_episode
+    monkeypatch.setattr(play, "_healthy_episode", healthy)
+    path = tmp_path / "store"
+    assert main(["play", "cube-single", "--out", str(path), "--jobs", "1", "--episodes", "2"]) == 2
+    assert "the cube is gone" in capsys.readouterr().err
+    assert sorted(contents(path)[0]) == [0]
+
+
+def test_robosuite_play_fetches_and_drops(monkeypatch):
+    monkeypatch.setattr("sim.players.PLAY_STEPS", 150)
+    ground = make_playground("lift")
+    recorder = Recorder()
+    ground.seed(3)
+    control = Intervention(ground.player, NoHuman(ground.env.action_spec.dim), ground.env.action_spec)
+    run_episode(ground.env, control, [recorder], phase="play", seed=3)
+    states = np.array([step.next_observation["state"] for step in recorder.steps])
+    names = ground.env.observation_spec.arrays["state"].names
+    toggles = np.count_nonzero(np.diff(states[:, names.index("gripper.target")]))
+    assert len(recorder.steps) == 150 and toggles >= 4
+    assert not any(step.terminated or step.reward for step in recorder.steps)
+    ground.env.close()
