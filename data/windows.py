@@ -67,6 +67,8 @@ class WindowConfig:
     """What stands for actions after the episode's end, beside a mask: the last one, or zero."""
     goals: GoalConfig = field(default_factory=GoalConfig)
     """Goals in hindsight."""
+    future: bool = False
+    """Whether windows hold the observation after each action, too."""
 
     def __post_init__(self) -> None:
         if min(self.history, self.horizon) < 1:
@@ -127,7 +129,7 @@ class WindowSampler:
         row = steps + episode
         goal = self._goal_rows(row, last, rng)
         on_the_way = (goal >= row) & (goal <= last)
-        history = np.arange(1 - self.config.history, 1)
+        history, ahead_rows = np.arange(1 - self.config.history, 1), np.arange(1, self.config.horizon + 1)
         action, mask = self._chunk(steps, self._ends[episode])
         reward, discount, ahead, terminated = self._sum_ahead(steps, self._ends[episode])
         return Windows(
@@ -135,6 +137,7 @@ class WindowSampler:
             action=action,
             mask=mask,
             goal=self._observe(goal),
+            future=self._observe(np.minimum(row[:, None] + ahead_rows, last[:, None])) if self.config.future else {},
             goal_steps=np.where(on_the_way, goal - row, UNREACHED).astype(np.int64),
             reward=reward,
             discount=discount,

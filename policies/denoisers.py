@@ -1,6 +1,6 @@
 """Networks that estimate from a noisy action chunk what is in it, given observations and a goal.
 
-Shape letters: B batch, T observations, H horizon, A action, F features, W width.
+Shape letters: B batch, H horizon, A action, I inputs of a step, C tokens of context, F features, W width.
 """
 
 from __future__ import annotations
@@ -20,12 +20,27 @@ FASTEST_RAD = 100.0
 
 
 class Denoiser(Protocol):
-    """Called as a module: (noisy (B, H, A), c_noise () or (B,), context (B, T + 1, F)) -> F (B, H, A).
+    """Called as a module: (noisy (B, H, I), c_noise () or (B,), context (B, C, F)) -> F (B, H, A).
 
-    The context's last token is the goal.
+    Each step of the noisy chunk has I inputs: its A elements, and further ones if the policy has any.
     """
 
     def __call__(self, noisy: Tensor, c_noise: Tensor, context: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a denoiser has to fit."""
+
+    tokens: int
+    """Of the context."""
+    features: int
+    """Of each of these tokens."""
+    horizon: int
+    inputs: int
+    """Of each step of the noisy chunk."""
+    actions: int
+    """Elements of an action."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +54,8 @@ class MLPConfig:
     dropout: float = 0.0
     """In every block, while training."""
 
-    def build(self, features: int, tokens: int, horizon: int, actions: int) -> nn.Module:
-        return MLPDenoiser(self, features, tokens, horizon, actions)
+    def build(self, shape: Shape) -> nn.Module:
+        return MLPDenoiser(self, shape)
 
 
 @dataclass(frozen=True)
@@ -62,8 +77,8 @@ class TransformerConfig:
         if self.width % self.heads or min(self.width, self.layers, self.heads) < 1:
             raise ConfigError(f"heads must divide the width; got {self.heads} and {self.width}")
 
-    def build(self, features: int, tokens: int, horizon: int, actions: int) -> nn.Module:
-        return TransformerDenoiser(self, features, tokens, horizon, actions)
+    def build(self, shape: Shape) -> nn.Module:
+        return TransformerDenoiser(self, shape)
 
 
 class LevelEmbedding(nn.Module):
@@ -99,20 +114,20 @@ class _Residual(nn.Module):
 
 
 class MLPDenoiser(nn.Module):
-    """What depends on the context alone is computed once per chunk and added: see `prepare`."""
+    """Context, noise level and chunk are embedded, added up, and passed through residual blocks."""
 
-    def __init__(self, config: MLPConfig, features: int, tokens: int, horizon: int, actions: int) -> None:
+    def __init__(self, config: MLPConfig, shape: Shape) -> None:
         super().__init__()
-        self.shape = (horizon, actions)
-        self.context = nn.Linear(features * tokens, config.width)
+        self.chunk = (shape.horizon, shape.actions)
+        self.context = nn.Linear(shape.features * shape.tokens, config.width)
         self.level = LevelEmbedding(config.width)
-        self.noisy = nn.Linear(horizon * actions, config.width)
+        self.noisy = nn.Linear(shape.horizon * shape.inputs, config.width)
         self.trunk = nn.Sequential(*(_Residual(config.width, config.dropout) for _ in range(config.blocks)))
-        self.head = nn.Sequential(nn.SiLU(), nn.Linear(config.width, horizon * actions))
+        self.head = nn.Sequential(nn.SiLU(), nn.Linear(config.width, shape.horizon * shape.actions))
 
     def forward(self, noisy: Tensor, c_noise: Tensor, context: Tensor) -> Tensor:
         values = self.noisy(noisy.flatten(1)) + self.context(context.flatten(1)) + self.level(c_noise)
-        return self.head(self.trunk(values)).unflatten(-1, self.shape)
+        return self.head(self.trunk(values)).unflatten(-1, self.chunk)
 
 
 class _Block(nn.Module):
@@ -138,16 +153,17 @@ class TransformerDenoiser(nn.Module):
 
     mask: Tensor | None
 
-    def __init__(self, config: TransformerConfig, features: int, tokens: int, horizon: int, actions: int) -> None:
+    def __init__(self, config: TransformerConfig, shape: Shape) -> None:
         super().__init__()
-        self.context = nn.Linear(features, config.width)
+        self.context = nn.Linear(shape.features, config.width)
         self.level = LevelEmbedding(config.width)
-        self.noisy = nn.Linear(actions, config.width)
-        length = 1 + tokens + horizon
+        self.noisy = nn.Linear(shape.inputs, config.width)
+        tokens = shape.tokens
+        length = 1 + tokens + shape.horizon
         self.position = nn.Parameter(torch.randn(length, config.width) * 0.02)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, actions)
+        self.head = nn.Linear(config.width, shape.actions)
         mask = None
         if config.causal:
             mask = torch.ones(length, length, dtype=torch.bool).tril()

@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from policies.encoders import ImageEncoder
 from policies.normalizer import Normalizer
 from robot_rl.errors import ConfigError
 from robot_rl.types import STATE_KEY, ArraySpec, ObservationSpec
+
+Moments = Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]
+"""`state` and `action` -> mean and standard deviation of each element."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,7 @@ class InputTokens(nn.Module):
         self, observation: Mapping[str, Tensor], goal: Mapping[str, Tensor] | None, keep_goal: Tensor | None = None
     ) -> Tensor:
         """`keep_goal` (B,) is 1 where the goal is told, 0 where it is left out; without `goal` it always is."""
-        tokens = self._features(observation)
-        tokens = torch.cat([tokens, torch.zeros_like(tokens[..., :1])], -1)
+        tokens = self.observe(observation)
         if not self.has_goal:
             return tokens
         if goal is None:
@@ -80,6 +84,11 @@ class InputTokens(nn.Module):
         if keep_goal is not None:
             told = told * keep_goal.reshape(-1, 1, 1)
         return torch.cat([tokens, told], 1)
+
+    def observe(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Tokens of observations alone (B, T, F)."""
+        tokens = self._features(observation)
+        return torch.cat([tokens, torch.zeros_like(tokens[..., :1])], -1)
 
     def _features(self, observation: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """(B, T, F - 1)."""
@@ -91,6 +100,13 @@ class InputTokens(nn.Module):
             images = observation[key]
             parts.append(camera(images.flatten(0, 1)).unflatten(0, images.shape[:2]))
         return torch.cat(parts, -1)
+
+
+def fit(inputs: InputTokens, actions: Normalizer, moments: Moments) -> None:
+    """Give both normalizers their share of `moments`."""
+    if inputs.normalizer is not None:
+        inputs.normalizer.fit(*moments[STATE_KEY])
+    actions.fit(*moments["action"])
 
 
 def _element_mask(config: InputConfig, spec: ArraySpec | None) -> Tensor:

@@ -57,8 +57,17 @@ class Sampler:
         """Whether it draws noise after the beginning."""
         return any(stage.random for stage in self.stages)
 
-    def __call__(self, network: Network, noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """From unit Gaussian `noise` (B, H, A) to a clean chunk. `generator` draws what comes in between."""
+    def __call__(
+        self,
+        network: Network,
+        noise: Tensor,
+        generator: torch.Generator | None = None,
+        correct: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """From unit Gaussian `noise` (B, H, A) to a clean chunk. `generator` draws what comes in between.
+
+        `correct` may change each estimate of the clean chunk, to make it agree with what is known.
+        """
         noisy = noise * self.initial_std
         base = before = None
         for stage in self.stages:
@@ -66,6 +75,8 @@ class Sampler:
             estimate = noisy * stage.c_skip + output * stage.c_out
             if self.clip is not None:
                 estimate = estimate.clamp(-self.clip, self.clip)
+            if correct is not None:
+                estimate = correct(estimate)
             following = noisy * stage.keep + estimate * stage.estimate
             if stage.previous and before is not None:
                 following = following + before * stage.previous

@@ -52,6 +52,7 @@ class Windows:
     action: NDArray[np.float32]  # (B, H, A) executed actions
     mask: NDArray[np.float32]  # (B, H) 1 where the episode had such an action
     goal: Observation  # each (B, ...)
+    future: Observation  # each (B, H, ...), the observations after each action; empty unless asked for
     goal_steps: NDArray[np.int64]  # (B,) steps until the goal was observed; -1 where that never was
     reward: NDArray[np.float32]  # (B,) discounted sum up to the next observation
     discount: NDArray[np.float32]  # (B,) weight of the next observation's value

@@ -6,21 +6,17 @@ computer does not change what is learned, and reports the one it realised.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from robot_rl.algorithms import Algorithm
 from robot_rl.batch import Batch
-from robot_rl.errors import ConfigError, DataError
+from robot_rl.checkpoints import load_checkpoint, save_checkpoint
+from robot_rl.errors import ConfigError
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
 
 Event = EpisodeStart | Transition | EpisodeEnd
@@ -127,32 +123,8 @@ class Learner:
 
     def save(self, directory: Path) -> Path:
         """Write a checkpoint `step_<updates>`, visible only when complete. Experience is not in it."""
-        directory.mkdir(parents=True, exist_ok=True)
-        final = directory / f"step_{self.updates:09d}"
-        partial = directory / f".partial_{self.updates:09d}_{os.getpid()}"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        tensors = {name: value.contiguous() for name, value in self.algorithm.state_dict().items()}
-        save_file(tensors, partial / "algorithm.safetensors")
-        policy = {name: value.contiguous() for name, value in self.algorithm.policy_state().items()}
-        save_file(policy, partial / "policy.safetensors")
-        (partial / "learner.json").write_text(json.dumps({"updates": self.updates}))
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
-        return final
+        return save_checkpoint(directory, self.updates, self.algorithm)
 
     def load(self, checkpoint: Path) -> None:
         """Resume from a checkpoint directory; `DataError` when it is not a whole one."""
-        try:
-            meta = json.loads((checkpoint / "learner.json").read_text())
-            self.algorithm.load_state_dict(load_file(checkpoint / "algorithm.safetensors"))
-            self.updates = int(meta["updates"])
-        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
-            raise DataError(f"{checkpoint} is not a usable checkpoint: {error}") from error
-
-
-def latest_checkpoint(directory: Path) -> Path | None:
-    """The newest complete checkpoint below `directory`, or None."""
-    found = sorted(directory.glob("step_*")) if directory.is_dir() else []
-    return found[-1] if found else None
+        self.updates = load_checkpoint(checkpoint, self.algorithm)

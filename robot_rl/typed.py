@@ -46,6 +46,21 @@ def to_dataclass(cls: type[T], mapping: Mapping[str, Any], path: str = "") -> T:
         raise ConfigError(f"{path or cls.__name__}: {error}") from error
 
 
+def to_plain(value: Any) -> Any:
+    """What `to_dataclass` reads back: dataclasses as mappings that name their class, containers, paths as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = type(value)
+        fields = {one.name: to_plain(getattr(value, one.name)) for one in dataclasses.fields(value) if one.init}
+        return {TARGET_KEY: f"{kind.__module__}.{kind.__qualname__}", **fields}
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, enum.Enum):
+        return value.value
+    return str(value) if isinstance(value, Path) else value
+
+
 def convert(hint: Any, value: Any, path: str) -> Any:
     """Check `value` against a type annotation and convert containers; raises `ConfigError`."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, cast
 
 import gymnasium as gym
@@ -27,6 +28,7 @@ from robot_rl.types import (
     STATE_KEY,
     ActionSpec,
     ArraySpec,
+    CameraFrame,
     FloatArray,
     Goal,
     Observation,
@@ -42,6 +44,7 @@ RATE_HZ = 20.0  # control_timestep of manipspace_env.py
 PLAY_STEPS = 1001  # max_episode_steps of OGBench's data_gen_scripts/commands.sh
 CAMERA = "front"
 IMAGE_HW = (64, 64)
+FILM_HW = (368, 480)
 # action_range of manipspace_env.py
 ACTION_SPEC = ActionSpec(("x", "y", "z", "rz", "gripper"), translation_m=0.05, rotation_rad=0.3, gripper="increment")
 
@@ -73,21 +76,37 @@ def state_names(task: str) -> tuple[str, ...]:
     return (*_ARM, *of_objects)
 
 
+@dataclass(frozen=True)
+class OgbenchTask:
+    """One task, as configuration; `build` makes it."""
+
+    name: str
+    """cube-single, cube-double, scene or puzzle-3x3."""
+    cameras: tuple[str, ...] = ()
+    """Cameras whose images enter the observation: none, or `front`."""
+
+    goals = GOALS
+    """Evaluation goals that it has."""
+    rate_hz = RATE_HZ
+    action_spec = ACTION_SPEC
+
+    @property
+    def observation_spec(self) -> ObservationSpec:
+        return _observation_spec(self.name, self.cameras)
+
+    def build(self) -> OgbenchEnv:
+        return OgbenchEnv(self.name, cameras=self.cameras)
+
+
 class OgbenchEnv:
     """Implements `robot_rl.protocols.Env`."""
 
     def __init__(self, task: str, *, cameras: tuple[str, ...] = (), play: bool = False) -> None:
         """`play`: no goal, no success, episodes of `PLAY_STEPS`, targets for the oracles. `cameras`: () or (front,)."""
-        names = state_names(task)
-        if unknown := set(cameras) - {CAMERA}:
-            raise UnknownNameError("OGBench camera", sorted(unknown)[0], (CAMERA,))
+        self.observation_spec = _observation_spec(task, cameras)
         self.task = task
         self.rate_hz = RATE_HZ
         self.action_spec = ACTION_SPEC
-        arrays = {STATE_KEY: ArraySpec((len(names),), names=names)}
-        for name in cameras:
-            arrays[IMAGE_PREFIX + name] = ArraySpec((*IMAGE_HW, 3), "uint8", 0, 255)
-        self.observation_spec = ObservationSpec(arrays)
         self.info: dict[str, Any] = {}
         self._cameras = cameras
         self._play = play
@@ -137,6 +156,13 @@ class OgbenchEnv:
         """While playing: set the oracles another target; with `stacking`'s probability on top of another cube."""
         return self._inner.set_new_target(p_stack=stacking)
 
+    @property
+    def camera(self) -> OgbenchCamera:
+        """For films: the `front` view of OGBench."""
+        if not self._cameras:
+            use_gl(choose_gl())
+        return OgbenchCamera(self)
+
     def _stamp_s(self) -> float:
         return float(self.info["time"][0])
 
@@ -151,6 +177,17 @@ class OgbenchEnv:
         for name in self._cameras:
             observation[IMAGE_PREFIX + name] = self.info["goal_rendered"]
         return observation
+
+
+class OgbenchCamera:
+    """Implements `robot_rl.protocols.Camera`."""
+
+    def __init__(self, env: OgbenchEnv) -> None:
+        self._env = env
+
+    def read(self) -> CameraFrame:
+        inner: Any = self._env.env.unwrapped
+        return CameraFrame(float(inner._data.time), inner.render(camera="front"))
 
 
 class OgbenchPlayer:
@@ -198,6 +235,16 @@ def healthy(task: str, states: FloatArray) -> bool:
     return not bool((y_m >= 0.29).any() or lost_left.any())
 
 
+def _observation_spec(task: str, cameras: tuple[str, ...]) -> ObservationSpec:
+    names = state_names(task)
+    if unknown := set(cameras) - {CAMERA}:
+        raise UnknownNameError("OGBench camera", sorted(unknown)[0], (CAMERA,))
+    arrays = {STATE_KEY: ArraySpec((len(names),), names=names)}
+    for name in cameras:
+        arrays[IMAGE_PREFIX + name] = ArraySpec((*IMAGE_HW, 3), "uint8", 0, 255)
+    return ObservationSpec(arrays)
+
+
 def _make(task: str, play: bool, pixels: bool) -> gym.Env[Any, Any]:
     with warnings.catch_warnings():  # of a missing X11 by glfw, of casting the action's bounds by gymnasium
         warnings.simplefilter("ignore")
@@ -209,8 +256,8 @@ def _make(task: str, play: bool, pixels: bool) -> gym.Env[Any, Any]:
         arguments, steps = dict(spec.kwargs), spec.max_episode_steps
         if play:
             arguments, steps = arguments | {"terminate_at_goal": False, "mode": "data_collection"}, PLAY_STEPS
-        if pixels:
-            arguments |= {"height": IMAGE_HW[0], "width": IMAGE_HW[1], "visualize_info": False}
+        height, width = IMAGE_HW if pixels else FILM_HW
+        arguments |= {"height": height, "width": width, "visualize_info": not pixels}
         original = cast("type[Any]", load_env_creator(str(spec.entry_point)))
         repeatable: Any = type("Repeatable", (_RepeatableGoals, original), {})
         return gym.wrappers.TimeLimit(repeatable(**arguments), int(steps or PLAY_STEPS))

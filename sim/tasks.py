@@ -10,6 +10,7 @@ import numpy as np
 
 from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.errors import UnknownNameError
+from robot_rl.types import ActionSpec, ObservationSpec
 from sim.rendering import RenderConfig
 from sim.robosuite_world import PoseSpec, RobosuiteWorld, RobosuiteWorldConfig
 
@@ -152,6 +153,18 @@ class TaskConfig:
     """What the agent sees and does."""
     world: str = "sim.tasks:make_world"
     """`package.module:function` that builds the simulated world from (task, robot, image_hw=...)."""
+
+    @property
+    def observation_spec(self) -> ObservationSpec:
+        return self.env.observation_spec
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        return self.env.action_spec
+
+    @property
+    def rate_hz(self) -> float:
+        return self.env.rate_hz
 
 
 def sim_task(name: str) -> SimTask:

@@ -32,11 +32,11 @@ from hardware.nodes.lifecycle import ManagedNode, run
 from hardware.nodes.transport import RosTransport, TransportConfig
 from hardware.ros_world import RosWorld, RosWorldConfig
 from robot_rl.actor import Actor
-from robot_rl.apps.wiring import build_policy, describe, node_experiment
+from robot_rl.apps.wiring import build_policy, node_experiment
 from robot_rl.env import RobotEnv
 from robot_rl.errors import HardwareError
 from robot_rl.records import EpisodeLog, EpisodeRecord, duty_cycle, without_nan
-from robot_rl.typed import to_dataclass
+from robot_rl.typed import to_dataclass, to_plain
 from robot_rl.types import Verdict
 
 DRAIN_S = 2.0
@@ -102,7 +102,7 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
             Path(config.run_dir) / "episodes",
             env.observation_spec,
             env.action_spec,
-            configuration=describe(experiment),
+            configuration=to_plain(experiment),
         )
         policy = build_policy(experiment)
         log = EpisodeLog(self._directory / "episodes.jsonl", self._on_record)

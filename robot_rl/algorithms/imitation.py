@@ -32,6 +32,7 @@ class TensorWindows:
     action: Tensor  # (B, H, A)
     mask: Tensor  # (B, H)
     goal: TensorObservation  # each (B, ...)
+    future: TensorObservation  # each (B, H, ...), or empty
 
 
 class ChunkModel(Protocol):
@@ -94,7 +95,9 @@ class Imitation:
         """One gradient step; returns 0-d tensors to log."""
         self.model.train()
         self._adam.learning_rate = self.learning_rate
-        with self._autocast():
+        seed = int(torch.randint(2**62, (1,), generator=self._generator, device=self.device))
+        with torch.random.fork_rng(), self._autocast():
+            torch.manual_seed(seed)  # dropout draws from the global generator: resuming must repeat that, too
             loss, metrics = self._loss(self._load(windows), self._generator)
         self._adam.minimise(loss)
         self.updates += 1
@@ -165,7 +168,7 @@ class Imitation:
         if augment and self._augment is not None:
             observation = {key: self._shift(value) for key, value in observation.items()}
             goal = {key: self._shift(value) for key, value in goal.items()}
-        return TensorWindows(observation, move(windows.action), move(windows.mask), goal)
+        return TensorWindows(observation, move(windows.action), move(windows.mask), goal, observe(windows.future))
 
     def _shift(self, values: Tensor) -> Tensor:
         """Augment images (B, ..., H, W, 3); anything else stays."""

@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "up": Command("robot_rl.apps.up", "start a node graph from one YAML file, and keep it running"),
     "train": Command("robot_rl.apps.train", "learn a task in simulation, in one process"),
     "play": Command("robot_rl.apps.play", "gather play in simulation: a scripted player moves things about"),
+    "imitate": Command("robot_rl.apps.imitate", "learn from recorded episodes: BESO, flow matching, ACT, cloning"),
     "evaluate": Command("robot_rl.apps.evaluate", "run a checkpoint without a person and report its success"),
     "data": Command("robot_rl.apps.data", "inspect, verify and repair recorded episodes"),
     "doctor": Command("robot_rl.apps.doctor", "check this machine and say how to mend what is missing"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, DataError
 from robot_rl.typed import to_dataclass
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
@@ -67,6 +68,31 @@ def compose_mapping(config_name: str, overrides: Sequence[str] = ()) -> dict[str
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"configuration {config_name!r}: {_one_line(error)}") from error
     return cast(dict[str, Any], mapping)
+
+
+def read_configuration(run_dir: Path, cls: type[T], overrides: Sequence[str] = ()) -> T:
+    """The configuration that a run was begun with, as `to_plain` wrote it, with `key=value` overrides.
+
+    With `cls` `object` the file says itself what it is. `DataError` when it cannot be read.
+    """
+    import yaml
+
+    _check_overrides(overrides)
+    path = run_dir / "experiment.json"
+    try:
+        mapping = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    for override in overrides:
+        key, _, value = override.partition("=")
+        *parents, name = key.split(".")
+        place = mapping
+        for parent in parents:
+            if not isinstance(place.get(parent), dict):
+                raise ConfigError(f"there is no {key!r} in {path}")
+            place = place[parent]
+        place[name] = yaml.safe_load(value)
+    return to_dataclass(cls, mapping)
 
 
 def group_choices(group: str) -> list[str]:

@@ -2,8 +2,10 @@
 
   robot-rl evaluate runs/demo --episodes 100
   robot-rl evaluate runs/door/checkpoints/step_000040000 --episodes 20 --video door.mp4
+  robot-rl evaluate runs/imitate/scene_score_seed0 --episodes 20 policy.steps=10 policy.guidance=2
 
-The start states are the same for every checkpoint with the same --seed, and none of them was trained on.
+The start states are the same for every checkpoint with the same --seed, and none of them was trained on. A task
+with goals is evaluated at each of them, from the same start states. Overrides change what acting depends on.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from robot_rl.actor import episode_seed
-from robot_rl.apps.config import check_writable, not_negative, positive
+from robot_rl.apps.config import add_overrides, check_writable, not_negative, positive
+from robot_rl.apps.runs import build_film_env, build_run_env, build_run_policy, front_camera, goals_of, read_run
 from robot_rl.apps.video import Film
-from robot_rl.apps.wiring import Experiment, build_env, build_policy, read_experiment
-from robot_rl.env import RobotEnv
+from robot_rl.checkpoints import latest_checkpoint
 from robot_rl.errors import DataError
 from robot_rl.intervention import Intervention, NoHuman
-from robot_rl.learner import latest_checkpoint
 from robot_rl.loop import run_episode
-from robot_rl.protocols import Policy, Subscriber
+from robot_rl.protocols import Env, Policy, Subscriber
 from robot_rl.records import EpisodeLog, EpisodeRecord, success_rate, without_nan
 from robot_rl.statistics import wilson_interval
 
@@ -39,7 +40,8 @@ FILM_HW = (368, 480)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="a run's directory, or one checkpoint in it")
-    parser.add_argument("--episodes", type=positive, default=50)
+    parser.add_argument("--episodes", type=positive, default=50, help="of each goal, if it has any (default: 50)")
+    add_overrides(parser)
     parser.add_argument("--seed", type=not_negative, default=0, help="of the start states (default: 0)")
     parser.add_argument("--video", type=Path, help="film the first episodes into this .mp4")
     parser.add_argument("--video-episodes", type=positive, default=5, help="how many of them (default: 5)")
@@ -51,15 +53,18 @@ def run(args: argparse.Namespace) -> int:
     if args.out:  # written last; a film comes first and makes its own folder
         check_writable(args.out)
     run_dir, checkpoint = find_checkpoint(args.path)
-    experiment = read_experiment(run_dir)
+    experiment = read_run(run_dir, args.overrides)
+    env = build_run_env(experiment)
     policy = load_policy(experiment, checkpoint)
     if args.video:
         film(experiment, policy, args.video, args.video_episodes, args.seed)
         console.print(f"film: {args.video}")
-    env = build_env(experiment)
-    records = evaluate(env, policy, args.episodes, args.seed, track_with=console)
-    result = _result(records, checkpoint, args.seed)
+    goals = goals_of(experiment)
+    records = evaluate(env, policy, args.episodes, args.seed, track_with=console, goals=goals)
+    result = _result(records, checkpoint, args.seed, goals)
     low, high = result["success_interval_95"]
+    for goal, rate in enumerate(result["success_rate_by_goal"], 1):
+        console.print(f"goal {goal}: success {rate:.3f}")
     console.print(
         f"{checkpoint.name}: success {result['success_rate']:.3f} [{low:.3f}, {high:.3f}] "
         f"of {len(records)}, {result['mean_success_steps']:.1f} steps"
@@ -82,9 +87,9 @@ def find_checkpoint(path: Path) -> tuple[Path, Path]:
     raise DataError(f"{path} has no checkpoints/step_*/policy.safetensors; was it written by `robot-rl train`?")
 
 
-def load_policy(experiment: Experiment, checkpoint: Path) -> Policy:
-    """The checkpoint's policy, deterministic."""
-    policy = build_policy(experiment)
+def load_policy(experiment: Any, checkpoint: Path) -> Policy:
+    """The checkpoint's policy, deterministic where that is a choice."""
+    policy = build_run_policy(experiment)
     try:
         policy.load(int(checkpoint.name.removeprefix("step_")), load_file(checkpoint / "policy.safetensors"))
     except (OSError, ValueError, SafetensorError) as error:
@@ -94,43 +99,47 @@ def load_policy(experiment: Experiment, checkpoint: Path) -> Policy:
 
 
 def evaluate(
-    env: RobotEnv,
+    env: Env,
     policy: Policy,
     episodes: int,
     seed: int,
     subscribers: Sequence[Subscriber] = (),
     track_with: Console | None = None,
+    goals: int = 0,
 ) -> list[EpisodeRecord]:
-    """`episodes` episodes from the evaluation start states of `seed`, nobody intervening."""
+    """`episodes` episodes from the evaluation start states of `seed`, nobody intervening.
+
+    With `goals` so many at each of them: start state by start state, goal by goal.
+    """
     log = EpisodeLog()
     control = Intervention(policy, NoHuman(env.action_spec.dim), env.action_spec)
-    indices = range(episodes)
+    indices = range(episodes * max(goals, 1))
     for index in track(indices, "evaluate", console=track_with) if track_with else indices:
-        start = episode_seed(seed, "evaluate", index)
-        run_episode(env, control, [*subscribers, log], phase="evaluate", seed=start)
+        start, goal = divmod(index, goals) if goals else (index, None)
+        options = None if goal is None else {"goal": goal + 1}
+        start_seed = episode_seed(seed, "evaluate", start)
+        run_episode(env, control, [*subscribers, log], phase="evaluate", seed=start_seed, options=options)
     return log.records
 
 
-def film(experiment: Experiment, policy: Policy, path: Path, episodes: int, seed: int) -> Path:
+def film(experiment: Any, policy: Policy, path: Path, episodes: int, seed: int) -> Path:
     """Film the first evaluation episodes with the front camera; raises when nothing can render here."""
-    task = experiment.task
-    if not task.env.cameras:  # else the images are what the policy sees, as large as it knows them
-        experiment = replace(experiment, task=replace(task, env=replace(task.env, image_hw=FILM_HW)))
-    env = build_env(experiment)
+    env = build_film_env(experiment, FILM_HW)
     try:
-        camera = Film(env.world.cameras["front"], task.env.rate_hz)
+        camera = Film(front_camera(env), env.rate_hz)
         evaluate(env, policy, episodes, seed, [camera])
         return camera.write(path)
     finally:
         env.close()
 
 
-def _result(records: Sequence[EpisodeRecord], checkpoint: Path, seed: int) -> dict[str, Any]:
+def _result(records: Sequence[EpisodeRecord], checkpoint: Path, seed: int, goals: int) -> dict[str, Any]:
     successes = [record.steps for record in records if record.success]
     return {
         "checkpoint": checkpoint.name,
         "seed": seed,
         "success_rate": success_rate(records),
         "success_interval_95": list(wilson_interval(len(successes), len(records))),
+        "success_rate_by_goal": [success_rate(records[goal::goals]) for goal in range(goals)],
         "mean_success_steps": float(np.mean(successes)) if successes else float("nan"),
     }

@@ -29,7 +29,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from data.recorder import EpisodeRecorder
 from data.store import write_file
 from robot_rl.actor import Actor
-from robot_rl.apps.config import add_overrides, positive
+from robot_rl.apps.config import add_overrides, positive, read_configuration
 from robot_rl.apps.report import film_and_report
 from robot_rl.apps.wiring import (
     Experiment,
@@ -37,15 +37,16 @@ from robot_rl.apps.wiring import (
     build_learner,
     build_person,
     build_policy,
-    describe,
     load_experiment,
     read_experiment,
 )
+from robot_rl.checkpoints import latest_checkpoint
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError
-from robot_rl.learner import Learner, latest_checkpoint
+from robot_rl.learner import Learner
 from robot_rl.records import RECENT_EPISODES, EpisodeLog, intervention_rate, success_rate
 from robot_rl.transport import LocalTransport
+from robot_rl.typed import to_plain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def prepare_run_dir(run_dir: Path, experiment: Experiment, *, resume: bool, overwrite: bool) -> None:
+def prepare_run_dir(run_dir: Path, experiment: Any, *, resume: bool, overwrite: bool) -> None:
     """Make the directory, or check that the run in it is the same one; `ConfigError` says what to do."""
     path = run_dir / "experiment.json"
     if run_dir.exists() and not run_dir.is_dir():
@@ -86,10 +87,10 @@ def prepare_run_dir(run_dir: Path, experiment: Experiment, *, resume: bool, over
         shutil.rmtree(run_dir)
     if not path.exists():
         run_dir.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps(describe(experiment), indent=2) + "\n")
+        write_file(path, json.dumps(to_plain(experiment), indent=2) + "\n")
     elif not resume:
         raise ConfigError(f"{run_dir} holds a run; add --resume to continue it, --overwrite to delete it")
-    elif (before := read_experiment(run_dir)) != experiment:
+    elif (before := read_configuration(run_dir, type(experiment))) != experiment:
         names = [field.name for field in dataclasses.fields(experiment)]
         changed = [name for name in names if getattr(before, name) != getattr(experiment, name)]
         raise ConfigError(f"{run_dir} was begun with another {', '.join(changed)}; use another --run-dir")
@@ -120,7 +121,7 @@ class TrainingRun:
             run_dir / "episodes",
             self.env.observation_spec,
             self.env.action_spec,
-            configuration=describe(experiment),
+            configuration=to_plain(experiment),
         )
         self._restore()
         self.policy = build_policy(experiment)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ from robot_rl.actor import ScheduleConfig
 from robot_rl.algorithms import Algorithm
 from robot_rl.algorithms.bc import BC, BCConfig
 from robot_rl.algorithms.rlpd import RLPD, RLPDConfig
-from robot_rl.apps.config import compose
+from robot_rl.apps.config import compose, read_configuration
 from robot_rl.env import EnvConfig, RobotEnv
-from robot_rl.errors import ConfigError, DataError, UnknownNameError
+from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.learner import Learner, LearnerConfig
 from robot_rl.person import PersonConfig, ScriptedHuman, ScriptedPerson
-from robot_rl.typed import TARGET_KEY, to_dataclass
 from robot_rl.types import ActionSpec, ObservationSpec
 from sim.experts import make_expert
 from sim.tasks import TaskConfig
@@ -66,20 +64,9 @@ def load_experiment(overrides: Sequence[str] = ()) -> Experiment:
     return compose("train", overrides, Experiment)
 
 
-def describe(experiment: Experiment) -> dict[str, Any]:
-    """Plain data from which `read_experiment` makes the same experiment."""
-    kind = type(experiment.algorithm)
-    algorithm = {TARGET_KEY: f"{kind.__module__}.{kind.__qualname__}", **asdict(experiment.algorithm)}
-    return {**asdict(experiment), "algorithm": algorithm}
-
-
 def read_experiment(run_dir: Path) -> Experiment:
     """The configuration that a run was begun with; `DataError` when it cannot be read."""
-    path = run_dir / "experiment.json"
-    try:
-        return to_dataclass(Experiment, json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    return read_configuration(run_dir, Experiment)
 
 
 def node_experiment(task: str, seed: int, overrides: Sequence[str] = ()) -> Experiment:
@@ -89,13 +76,17 @@ def node_experiment(task: str, seed: int, overrides: Sequence[str] = ()) -> Expe
 
 def build_env(experiment: Experiment) -> RobotEnv:
     """The task in simulation, in lockstep."""
-    module, _, function = experiment.task.world.partition(":")
+    return build_task_env(experiment.task, experiment.robot)
+
+
+def build_task_env(task: TaskConfig, robot: dict[str, Any]) -> RobotEnv:
+    """`task` with the arm that `robot` (conf/robot) names for simulation."""
+    module, _, function = task.world.partition(":")
     make_world = getattr(importlib.import_module(module), function, None)
     if make_world is None:
         raise ConfigError(f"task.world: {module} has no function {function!r}")
-    env = experiment.task.env
-    world = make_world(experiment.task.name, experiment.robot["sim_robot"].lower(), image_hw=env.image_hw)
-    return RobotEnv(world, env)
+    world = make_world(task.name, robot["sim_robot"].lower(), image_hw=task.env.image_hw)
+    return RobotEnv(world, task.env)
 
 
 def build_specs(env: EnvConfig) -> tuple[ObservationSpec, ActionSpec]:

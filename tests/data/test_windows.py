@@ -55,6 +55,12 @@ def test_a_chunk_ends_with_its_episode(padding, tail):
     np.testing.assert_array_equal(windows.mask, [[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 0, 0]])
 
 
+def test_the_future_is_the_observation_after_each_action_up_to_the_last():
+    windows = at([0, 3, 5], config=WindowConfig(horizon=3, future=True))
+    np.testing.assert_array_equal(states(windows.future), [[1, 2, 3], [4, 5, 5], [101, 101, 101]])
+    assert at([0]).future == {}
+
+
 def draw(goals, steps, count=4000):
     windows = at(np.repeat(steps, count), config=WindowConfig(goals=goals))
     return states(windows.goal).reshape(len(steps), count), windows.goal_steps.reshape(len(steps), count)

@@ -55,11 +55,11 @@ def test_schedules_begin_at_the_largest_noise_and_end_clean(schedule):
         assert levels[0] == pytest.approx(process.sigma_max)
         assert (levels[:-1] > levels[1:]).all()
         if steps > 1:
-            assert levels[-2] == pytest.approx(process.sigma_min)
+            assert levels[-2] == pytest.approx(process.sigma_last)
 
 
 def test_exponential_levels_are_the_published_ones():
-    levels = EDMProcess(sigma_min=0.01, sigma_max=1.0).levels(3)
+    levels = EDMProcess(sigma_min=0.01, sigma_last=0.01, sigma_max=1.0).levels(3)
     torch.testing.assert_close(levels, torch.tensor([1.0, 0.1, 0.01, 0.0], dtype=torch.float64))
 
 
@@ -79,7 +79,7 @@ def exact(process, mean, std):
 @pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"ddpm"}))
 def test_many_steps_reproduce_a_known_distribution(name):
     """Data N(0.3, 0.2): the score is known, so mean and spread of the samples are."""
-    process = EDMProcess(sigma_min=0.002, sigma_max=80.0, schedule="karras")
+    process = EDMProcess(sigma_min=0.002, sigma_last=0.002, sigma_max=80.0, schedule="karras")
     noise = torch.randn(4096, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
     samples = make_sampler(name, process, 400)(exact(process, 0.3, 0.2), noise, generator)
@@ -88,7 +88,7 @@ def test_many_steps_reproduce_a_known_distribution(name):
 
 
 def test_second_order_is_closer_than_first_at_few_steps():
-    process = EDMProcess()
+    process = EDMProcess(sigma_min=0.005, sigma_last=0.005, sigma_max=1.0)
     noise = torch.randn(512, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     net = exact(process, 0.1, 0.3)
     truth = make_sampler("ddim", process, 2000)(net, noise)

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from robot_rl.batch import Batch, Returns
+from robot_rl.checkpoints import latest_checkpoint
 from robot_rl.errors import DataError
-from robot_rl.learner import Learner, LearnerConfig, latest_checkpoint
+from robot_rl.learner import Learner, LearnerConfig
 from robot_rl.transport import LocalTransport
 from robot_rl.types import EpisodeStart
 

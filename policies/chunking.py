@@ -1,0 +1,249 @@
+"""Acting with chunks: one after another, or the next one sampled while the present one plays.
+
+Step k of an episode is the k-th call of `act`. A chunk sampled from the observation of step k holds the actions of
+steps k, k + 1, ...; when it arrives d steps later, its first d actions are past and it is joined from its d-th on.
+How a joint is made smooth: the chunk is sampled to begin with the actions that will have been played by then
+(real-time chunking, 2506.07339 and 2512.05964), and over some steps the old chunk fades into the new one.
+
+Shape letters: T observations, H horizon, A action, P prefix.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robot_rl.errors import ConfigError, SpecError
+from robot_rl.types import ActionSpec, FloatArray, Goal, Observation, ObservationSpec
+
+DELAYS = 10
+"""Latest sampling times that the next one is predicted from: by the longest of them (2506.07339, section 4.2)."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """How chunks are played."""
+
+    execute: int = 8
+    """Steps of a chunk that are played before another one is asked for."""
+    asynchronous: bool = False
+    """Whether the next chunk is sampled while the present one plays; otherwise the arm waits for it."""
+    prefix: bool = True
+    """Asynchronous: begin the next chunk with what the present one will have played by then."""
+    blend: int = 0
+    """Steps over which the old chunk fades into the new one, where the old one lasts."""
+    min_delay_s: float = 0.0
+    """Sampling takes at least so long: to see how the arm would do with a slower computer."""
+
+    def __post_init__(self) -> None:
+        if self.execute < 1 or self.blend < 0 or self.min_delay_s < 0.0:
+            raise ConfigError(f"execute must be at least 1, blend and min_delay_s not negative; got {self}")
+
+
+class ChunkModel(Protocol):
+    """A module that samples chunks: see `policies.score.ScoreModel.sample`."""
+
+    horizon: int
+    history: int
+
+    def sample(
+        self,
+        observation: Mapping[str, Tensor],
+        goal: Mapping[str, Tensor] | None,
+        noise: Tensor,
+        generator: torch.Generator | None = None,
+        prefix: Tensor | None = None,
+    ) -> Tensor: ...
+
+
+class Executor(Protocol):
+    """Runs one sampling at a time, elsewhere."""
+
+    def submit(self, work: Callable[[], FloatArray], /) -> Future[FloatArray]: ...
+
+
+@dataclass
+class Counters:
+    """What happened since the policy was made; for logs and benchmarks."""
+
+    chunks: int = 0
+    """Chunks played."""
+    waited: int = 0
+    """Steps at which the arm had to wait for a chunk: an episode's first, and all joints without `asynchronous`."""
+    late: int = 0
+    """Chunks that came later than predicted: the rest of the old one was played meanwhile."""
+    held: int = 0
+    """Steps without any action left: the arm was held."""
+    joints: list[int] = field(default_factory=list)
+    """Steps (of the present episode) at which a new chunk was joined."""
+
+
+class ChunkPolicy:
+    """Implements `robot_rl.protocols.Policy` with any chunk model. Not thread safe."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        execution: ExecutionConfig,
+        observation_spec: ObservationSpec,
+        action_spec: ActionSpec,
+        *,
+        rate_hz: float = 10.0,
+        seed: int = 0,
+        executor: Executor | None = None,
+    ) -> None:
+        """`model` is a `ChunkModel`. `executor` runs asynchronous sampling: by default a thread of the policy's own."""
+        self.model: Any = model.eval().requires_grad_(False)
+        if execution.execute > self.model.horizon:
+            raise ConfigError(f"execute must not exceed the horizon of {self.model.horizon}, got {execution.execute}")
+        self.execution = execution
+        self.observation_spec, self.action_spec = observation_spec, action_spec
+        self.counters = Counters()
+        self.deterministic = True  # chunks are always samples; kept for the interface of learned policies
+        self._period_s = 1.0 / rate_hz
+        self._generator = torch.Generator().manual_seed(seed)
+        self._executor = executor
+        self._delays_s: deque[float] = deque(maxlen=DELAYS)
+        self._version = 0
+        self._pending: Future[FloatArray] | None = None
+        self._forget(None)
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    def load(self, version: int, tensors: Mapping[str, Any]) -> None:
+        """Take new parameters; `SpecError` and the old ones kept when they do not fit."""
+        current = self.model.state_dict()
+        new = {name: torch.as_tensor(value) for name, value in tensors.items()}
+        if different := sorted(set(current) ^ set(new)):
+            raise SpecError(f"policy parameters {version} differ in {different[:5]}; other policy configuration?")
+        for name, value in new.items():
+            if value.shape != current[name].shape or not value.isfinite().all():
+                raise SpecError(f"policy parameter {name} of version {version} does not fit, or is not finite")
+        self.model.load_state_dict(new)
+        self._version = version
+
+    def reset(self, goal: Goal | None = None) -> None:
+        """Forget the last episode's chunks, wait for a sampling under way, take the goal."""
+        self._forget(goal)
+
+    def act(self, observation: Observation) -> FloatArray:
+        """Action (A,) of this step, in [-1, 1]."""
+        self._see(observation)
+        if self._pending is not None and self._pending.done():
+            self._join()
+        left = self._last + 1 - self._step
+        wanted = self._step - self._joined >= self.execution.execute
+        if not self.execution.asynchronous or self._step == 0:
+            if wanted or left <= 0:
+                self._wait_for_chunk()
+        elif wanted and self._pending is None:
+            self._ask()
+        action = self._actions.pop(self._step, None)
+        self._step += 1
+        if action is None:
+            self.counters.held += 1
+            return np.zeros(self.action_spec.dim, np.float32)
+        return np.clip(action, -1.0, 1.0)
+
+    def _forget(self, goal: Goal | None) -> None:
+        if self._pending is not None:
+            self._pending.exception()  # waits; its chunk is of no use any more
+        self._pending = None
+        self._seen: deque[Observation] = deque(maxlen=self.model.history)
+        self._goal = None
+        if goal is not None and goal.observation:
+            self._goal = {key: torch.from_numpy(np.asarray(value))[None] for key, value in goal.observation.items()}
+        self._actions: dict[int, FloatArray] = {}
+        self._step, self._joined, self._last = 0, -self.model.horizon, -1
+        self.counters.joints = []
+
+    def _see(self, observation: Observation) -> None:
+        while not self._seen or len(self._seen) < self.model.history - 1:
+            self._seen.append(observation)
+        self._seen.append(observation)
+
+    def _history(self) -> dict[str, Tensor]:
+        keys = self.observation_spec.arrays
+        return {key: torch.from_numpy(np.stack([one[key] for one in self._seen]))[None] for key in keys}
+
+    def _sampling(self, prefix: int) -> Callable[[], FloatArray]:
+        """The work of sampling a chunk (H, A) for the present step, with everything it needs taken along."""
+        observation, goal = self._history(), self._goal
+        noise = torch.randn((1, self.model.horizon, self.action_spec.dim), generator=self._generator)
+        seed = int(torch.randint(2**31, (1,), generator=self._generator))
+        decided = None
+        if prefix:
+            decided = torch.from_numpy(np.stack([self._actions[self._step + i] for i in range(prefix)]))[None]
+
+        def work() -> FloatArray:
+            began_s = time.perf_counter()
+            generator = torch.Generator().manual_seed(seed)
+            with torch.inference_mode():
+                chunk = self.model.sample(observation, goal, noise, generator, decided)[0].numpy()
+            time.sleep(max(self.execution.min_delay_s - (time.perf_counter() - began_s), 0.0))
+            self._delays_s.append(time.perf_counter() - began_s)
+            return chunk
+
+        return work
+
+    def _wait_for_chunk(self) -> None:
+        self.counters.waited += 1
+        self._play(self._sampling(0)(), self._step, delay=0)
+
+    @property
+    def predicted_delay(self) -> int:
+        """Steps that the next sampling is expected to take, at least one."""
+        return max(math.ceil(max(self._delays_s, default=0.0) / self._period_s), 1)
+
+    def _ask(self) -> None:
+        """Begin to sample from what is seen now."""
+        left = self._last + 1 - self._step
+        self._expected = self.predicted_delay
+        prefix = min(self._expected, left, self.model.horizon - 1) if self.execution.prefix else 0
+        self._asked = self._step
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="chunks")
+        self._pending = self._executor.submit(self._sampling(max(prefix, 0)))
+
+    def _join(self) -> None:
+        """Go over to the chunk that has arrived, unless all of it is past."""
+        assert self._pending is not None
+        pending, self._pending = self._pending, None
+        delay = self._step - self._asked
+        self.counters.late += delay > self._expected
+        if delay < self.model.horizon:
+            self._play(pending.result(), self._asked, delay)
+        else:
+            pending.result()  # raises what went wrong
+            log.warning("a chunk of %d steps came %d steps late; it was dropped", self.model.horizon, delay)
+
+    def _play(self, chunk: FloatArray, begin: int, delay: int) -> None:
+        """Set the actions from the present step on to `chunk`, sampled for step `begin`, `delay` steps ago."""
+        self.counters.chunks += 1
+        self.counters.joints.append(self._step)
+        blend, old = self.execution.blend, self._actions
+        self._actions = {begin + i: chunk[i] for i in range(delay, len(chunk))}
+        for i in range(blend):
+            step = self._step + i
+            if step in old and step in self._actions:
+                share = (i + 1) / (blend + 1)
+                self._actions[step] = share * self._actions[step] + (1.0 - share) * old[step]
+        self._joined, self._last = self._step, begin + len(chunk) - 1
+
+    def close(self) -> None:
+        """End the policy's own thread."""
+        if isinstance(self._executor, ThreadPoolExecutor):
+            self._executor.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,92 @@
+"""Goal-conditioned behaviour cloning, the baseline: a Gaussian of constant spread about a network's mean.
+
+As OGBench's GCBC (2410.20092; impls/agents/gcbc.py): an MLP of 512 x 3 with GELU, log-likelihood with unit
+spread (so squared error), the mean acts. With a horizon above 1 it predicts a chunk in the same way.
+
+Shape letters: B batch, T observations, H horizon, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from policies.chunking import ExecutionConfig
+from policies.inputs import InputConfig, InputTokens, Moments, fit
+from policies.normalizer import Normalizer
+from robot_rl.algorithms.imitation import TensorWindows
+from robot_rl.errors import ConfigError
+from robot_rl.types import ActionSpec, ObservationSpec
+
+
+@dataclass(frozen=True)
+class GCBCConfig:
+    """The network."""
+
+    inputs: InputConfig = field(default_factory=InputConfig)
+    """Observations and goals."""
+    horizon: int = 1
+    """Actions of a chunk; OGBench's GCBC has one."""
+    hidden: tuple[int, ...] = (512, 512, 512)
+    """Hidden layers."""
+    normalize: bool = False
+    """Whether states and actions are scaled by the data's statistics; OGBench's GCBC takes them as they are."""
+    execution: ExecutionConfig = field(default_factory=lambda: ExecutionConfig(execute=1))
+    """How chunks are played."""
+
+    sees_future = False
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1 or not self.hidden or min(self.hidden) < 1:
+            raise ConfigError(f"need a horizon of at least 1 and hidden layers; got {self.horizon}, {self.hidden}")
+
+    def build(self, observation_spec: ObservationSpec, action_spec: ActionSpec) -> GCBCModel:
+        return GCBCModel(self, observation_spec, action_spec)
+
+
+class GCBCModel(nn.Module):
+    """Implements `robot_rl.algorithms.imitation.ChunkModel` and `policies.chunking.ChunkModel`."""
+
+    def __init__(self, config: GCBCConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
+        super().__init__()
+        self.config = config
+        self.horizon, self.history = config.horizon, config.inputs.history
+        self.inputs = InputTokens(config.inputs, observation_spec)
+        self.actions = Normalizer(action_spec.dim)
+        layers: list[nn.Module] = []
+        for width, following in pairwise((self.inputs.features * self.inputs.tokens, *config.hidden)):
+            layers += [nn.Linear(width, following), nn.GELU()]
+        self.net = nn.Sequential(*layers, nn.Linear(config.hidden[-1], config.horizon * action_spec.dim))
+
+    def fit_normalizers(self, moments: Moments) -> None:
+        """Take mean and standard deviation of the data, if it normalizes."""
+        if self.config.normalize:
+            fit(self.inputs, self.actions, moments)
+
+    def forward(self, observation: Mapping[str, Tensor], goal: Mapping[str, Tensor] | None) -> Tensor:
+        """Mean chunk (B, H, A), scaled."""
+        return self.net(self.inputs(observation, goal).flatten(1)).unflatten(-1, (self.horizon, -1))
+
+    def loss(self, windows: TensorWindows, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Negative log-likelihood under unit spread, up to a constant, over the actions that exist."""
+        error = self(windows.observation, windows.goal) - self.actions(windows.action)
+        return 0.5 * (error.square().sum(-1) * windows.mask).sum() / windows.mask.sum(), {}
+
+    @torch.no_grad()
+    def sample(
+        self,
+        observation: Mapping[str, Tensor],
+        goal: Mapping[str, Tensor] | None,
+        noise: Tensor,
+        generator: torch.Generator | None = None,
+        prefix: Tensor | None = None,
+    ) -> Tensor:
+        """The mean chunk (B, H, A), whatever the noise; a `prefix` (B, P, A) stands in its beginning."""
+        chunk = self.actions.inverse(self(observation, goal))
+        if prefix is not None:
+            chunk = torch.cat([prefix, chunk[:, prefix.shape[1] :]], 1)
+        return chunk

@@ -1,0 +1,158 @@
+"""Builds the parts of an imitation experiment from its composed configuration: `robot-rl imitate`, benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from data.cache import Cache, open_cache
+from data.loader import load_batches
+from data.store import EpisodeStore
+from data.windows import GoalConfig, Padding, WindowConfig, WindowSampler
+from policies.augmentation import random_crop
+from policies.chunking import ChunkPolicy
+from robot_rl.algorithms.imitation import Imitation, ImitationConfig
+from robot_rl.apps.wiring import build_task_env
+from robot_rl.batch import Windows
+from robot_rl.errors import ConfigError, SpecError
+from robot_rl.protocols import Env
+from robot_rl.types import STATE_KEY, ActionSpec, ObservationSpec
+from sim.ogbench_env import OgbenchTask
+from sim.tasks import TaskConfig
+
+
+@dataclass(frozen=True)
+class ImitationExperiment:
+    """Everything that an imitation run depends on; conf/imitate.yaml composes it."""
+
+    task: Any
+    """The task in which the policy is evaluated (`TaskConfig`, `OgbenchTask`)."""
+    robot: dict[str, Any]
+    """Which arm (conf/robot), for tasks that leave the choice."""
+    data: Path
+    """The episode store to learn from."""
+    policy: Any
+    """The policy's own dataclass (`ScoreConfig`, `GCBCConfig`, `ACTConfig`)."""
+    algorithm: ImitationConfig
+    """Optimiser, updates, device."""
+    goals: GoalConfig = field(default_factory=GoalConfig)
+    """Where goals come from."""
+    padding: Padding = "repeat"
+    """What stands for actions after an episode's end."""
+    batch_size: int = 256
+    """Windows per update."""
+    held_out: float = 0.05
+    """Share of the episodes that is not trained on, and tells how well the policy generalises."""
+    workers: int = 0
+    """Processes that draw batches; 0 draws them in the trainer, which for states is as fast."""
+    checkpoint_every_s: float = 120.0
+    """Wall-clock time between two checkpoints."""
+    seed: int = 0
+    """Of weights, windows and noise."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.held_out < 1.0 or self.batch_size < 1 or self.workers < 0 or self.seed < 0:
+            raise ConfigError(
+                "need held_out in [0, 1), batch_size at least 1, workers and seed not negative; got "
+                f"{self.held_out}, {self.batch_size}, {self.workers}, {self.seed}"
+            )
+        if not hasattr(self.policy, "build"):
+            raise ConfigError(
+                f"{type(self.policy).__name__} does not learn chunks; policies that do: score, score_transformer, "
+                "score_pixels, flow, diffusion_policy, gcbc, act, act_jepa"
+            )
+
+
+@dataclass(frozen=True)
+class Material:
+    """What there is to learn from."""
+
+    cache: Cache
+    observation_spec: ObservationSpec
+    action_spec: ActionSpec
+    train: WindowSampler
+    held_out: WindowSampler | None
+
+    def batches(self, experiment: ImitationExperiment, start: int) -> Iterator[Windows]:
+        """Batches from number `start` to the last one planned."""
+        stop = experiment.algorithm.updates
+        return load_batches(self.train, experiment.batch_size, start=start, stop=stop, workers=experiment.workers)
+
+
+def open_material(experiment: ImitationExperiment) -> Material:
+    """Map the data; every `1 / held_out`-th usable episode is held out."""
+    store = EpisodeStore(experiment.data)
+    cache = open_cache(store)
+    policy = experiment.policy
+    config = WindowConfig(
+        policy.inputs.history,
+        policy.horizon,
+        experiment.padding,
+        experiment.goals,
+        getattr(policy, "sees_future", False),
+    )
+    usable = np.flatnonzero([info.usable for info in cache.infos])
+    kept = np.zeros(len(cache.infos), bool)
+    kept[usable] = True
+    out = np.zeros_like(kept)
+    if experiment.held_out and len(usable) > 1:
+        out[usable[:: max(round(1.0 / experiment.held_out), 2)]] = True
+    train = WindowSampler(cache.arrays, cache.ends, config, seed=experiment.seed, episodes=kept & ~out)
+    held_out = None
+    if out.any():
+        held_out = WindowSampler(cache.arrays, cache.ends, config, seed=experiment.seed + 1, episodes=out)
+    return Material(cache, store.observation_spec, store.action_spec, train, held_out)
+
+
+def build_model(experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec) -> nn.Module:
+    """The policy's network with weights drawn from the experiment's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(experiment.seed)
+        return experiment.policy.build(observation, action)
+
+
+def build_imitation(experiment: ImitationExperiment, material: Material) -> Imitation:
+    """Model, normalized by the data's statistics, and trainer."""
+    model = build_model(experiment, material.observation_spec, material.action_spec)
+    statistics = material.cache.statistics
+    pairs = {"action": "executed_action", STATE_KEY: f"observation/{STATE_KEY}"}
+    moments = {name: (one.mean, one.std) for name, key in pairs.items() if (one := statistics.get(key)) is not None}
+    fit_normalizers: Callable[[Any], None] = getattr(model, "fit_normalizers")  # noqa: B009  nn.Module hides it
+    fit_normalizers(moments)
+    augment = random_crop if material.observation_spec.image_keys else None
+    return Imitation(experiment.algorithm, model, augment)
+
+
+def build_goal_env(experiment: Any) -> Env:
+    """The experiment's task in simulation, in lockstep."""
+    task = experiment.task
+    if isinstance(task, OgbenchTask):
+        return task.build()
+    if isinstance(task, TaskConfig):
+        return build_task_env(task, experiment.robot)
+    raise ConfigError(f"task: {type(task).__name__} is not something that can be built")
+
+
+def build_chunk_policy(experiment: ImitationExperiment) -> ChunkPolicy:
+    """The acting policy, with fresh weights until some are loaded."""
+    task = experiment.task
+    observation_spec, action_spec, rate_hz = task.observation_spec, task.action_spec, task.rate_hz
+    model = build_model(experiment, observation_spec, action_spec)
+    execution = experiment.policy.execution
+    return ChunkPolicy(model, execution, observation_spec, action_spec, rate_hz=rate_hz, seed=experiment.seed)
+
+
+def check_specs(material: Material, task: Any) -> None:
+    """`SpecError` unless the data were recorded with what the task shows and takes."""
+    for name in ("observation_spec", "action_spec"):
+        recorded, wanted = getattr(material, name), getattr(task, name)
+        if recorded != wanted:
+            raise SpecError(
+                f"the data's {name} is {recorded}, the task's {wanted}; record again, or choose another task"
+            )

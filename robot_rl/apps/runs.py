@@ -1,0 +1,55 @@
+"""Runs on disk, whatever learned in them: their configuration, their environment, their policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from robot_rl.apps import imitation, wiring
+from robot_rl.apps.config import read_configuration
+from robot_rl.env import RobotEnv
+from robot_rl.errors import ConfigError
+from robot_rl.protocols import Camera, Env
+from sim.ogbench_env import OgbenchEnv
+from sim.tasks import TaskConfig
+
+
+def read_run(run_dir: Path, overrides: Sequence[str] = ()) -> Any:
+    """The experiment that a run was begun with (`Experiment`, `ImitationExperiment`), with `key=value` overrides."""
+    return read_configuration(run_dir, object, overrides)
+
+
+def build_run_env(experiment: Any) -> Env:
+    """The task in simulation, in lockstep."""
+    return imitation.build_goal_env(experiment)
+
+
+def build_run_policy(experiment: Any) -> Any:
+    """The acting policy, with fresh weights until some are loaded."""
+    if isinstance(experiment, wiring.Experiment):
+        return wiring.build_policy(experiment)
+    return imitation.build_chunk_policy(experiment)
+
+
+def goals_of(experiment: Any) -> int:
+    """Evaluation goals that the task has; 0 for one without goals."""
+    return getattr(experiment.task, "goals", 0)
+
+
+def build_film_env(experiment: Any, image_hw: tuple[int, int]) -> Env:
+    """The task with pictures of `image_hw`, or as large as the policy knows them where it sees them."""
+    task = experiment.task
+    if isinstance(task, TaskConfig) and not task.env.cameras:
+        task = replace(task, env=replace(task.env, image_hw=image_hw))
+    return imitation.build_goal_env(replace(experiment, task=task))
+
+
+def front_camera(env: Env) -> Camera:
+    """What films are taken with."""
+    if isinstance(env, RobotEnv):
+        return env.world.cameras["front"]
+    if isinstance(env, OgbenchEnv):
+        return env.camera
+    raise ConfigError(f"{type(env).__name__} has no camera to film with")

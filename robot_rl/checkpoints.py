@@ -1,0 +1,60 @@
+"""Checkpoints on disk: directories `step_<updates>`, visible only when whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from robot_rl.errors import DataError
+
+
+class Resumable(Protocol):
+    """What learns: see `robot_rl.algorithms.Algorithm`."""
+
+    def policy_state(self) -> Mapping[str, Tensor]: ...
+
+    def state_dict(self) -> Mapping[str, Tensor]: ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+def save_checkpoint(directory: Path, updates: int, algorithm: Resumable) -> Path:
+    """Write `step_<updates>` with what resuming needs and, apart, what acting needs."""
+    directory.mkdir(parents=True, exist_ok=True)
+    final = directory / f"step_{updates:09d}"
+    partial = directory / f".partial_{updates:09d}_{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    tensors = {name: value.contiguous() for name, value in algorithm.state_dict().items()}
+    save_file(tensors, partial / "algorithm.safetensors")
+    policy = {name: value.contiguous() for name, value in algorithm.policy_state().items()}
+    save_file(policy, partial / "policy.safetensors")
+    (partial / "learner.json").write_text(json.dumps({"updates": updates}))
+    if final.exists():
+        shutil.rmtree(final)
+    partial.rename(final)
+    return final
+
+
+def load_checkpoint(checkpoint: Path, algorithm: Resumable) -> int:
+    """Resume `algorithm`; returns the updates done. `DataError` when it is not a whole checkpoint."""
+    try:
+        meta = json.loads((checkpoint / "learner.json").read_text())
+        algorithm.load_state_dict(load_file(checkpoint / "algorithm.safetensors"))
+        return int(meta["updates"])
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"{checkpoint} is not a usable checkpoint: {error}") from error
+
+
+def latest_checkpoint(directory: Path) -> Path | None:
+    """The newest complete checkpoint below `directory`, or None."""
+    found = sorted(directory.glob("step_*")) if directory.is_dir() else []
+    return found[-1] if found else None

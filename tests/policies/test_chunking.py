@@ -1,0 +1,210 @@
+"""Which action of which chunk is played when, with samplings that take a known number of steps."""
+
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from policies.chunking import ChunkPolicy, ExecutionConfig
+from robot_rl.errors import ConfigError, SpecError
+from robot_rl.types import ActionSpec, ArraySpec, Goal, ObservationSpec
+
+SPEC = ObservationSpec({"state": ArraySpec((2,))})
+ACTION = ActionSpec(("x", "y"), 0.1, 0.1)
+HORIZON = 8
+PERIOD_S = 0.05
+
+
+class Model(nn.Module):
+    """Action i of the chunk sampled at step k is (k, i) / 100; a prefix stands in the beginning, as it should."""
+
+    horizon, history = HORIZON, 2
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+        self.calls = []
+
+    def sample(self, observation, goal, noise, generator=None, prefix=None):
+        step = float(observation["state"][0, -1, 0])
+        self.calls.append((step, None if prefix is None else prefix[0].numpy().copy(), goal, observation["state"][0]))
+        chunk = torch.stack([torch.full((HORIZON,), step), torch.arange(HORIZON) * 1.0], -1)[None] / 100
+        if prefix is not None:
+            chunk[:, : prefix.shape[1]] = prefix
+        return chunk
+
+
+class Late:
+    """An executor whose work is done after `delay` further calls of `tick`."""
+
+    def __init__(self, delay):
+        self.delay, self.waiting = delay, []
+
+    def submit(self, work):
+        future = Future()
+        self.waiting.append([self.delay, future, work])
+        return future
+
+    def tick(self):
+        for entry in self.waiting:
+            entry[0] -= 1
+            if entry[0] == 0:
+                entry[1].set_result(entry[2]())
+        self.waiting = [entry for entry in self.waiting if entry[0] > 0]
+
+
+def make(delay=None, model=None, **options):
+    execution = ExecutionConfig(**options)
+    executor = None if delay is None else Late(delay)
+    model = model or Model()
+    return ChunkPolicy(model, execution, SPEC, ACTION, rate_hz=1 / PERIOD_S, executor=executor), model, executor
+
+
+def play(policy, executor, steps, known_delay=None):
+    """(step of the observation that the action was sampled for, its place in the chunk), per step."""
+    policy.reset()
+    played = []
+    for k in range(steps):
+        if executor is not None:
+            executor.tick()
+        if known_delay is not None:
+            policy._delays_s.append((known_delay - 0.1) * PERIOD_S)
+        played.append(policy.act({"state": np.array([k, 0], np.float32)}))
+    return np.round(np.array(played) * 100).astype(int)
+
+
+def test_synchronous_chunks_follow_each_other():
+    policy, _, _ = make(execute=3)
+    wanted = [(3 * (k // 3), k % 3) for k in range(8)]
+    np.testing.assert_array_equal(play(policy, None, 8), wanted)
+    assert policy.counters.chunks == policy.counters.waited == 3 and policy.counters.held == 0
+
+
+def test_a_new_chunk_is_joined_at_the_action_for_the_present_step():
+    """Asked for at step 4 and 2 steps under way, it is joined at its action 2: no step is played twice or left out."""
+    policy, _, executor = make(delay=2, execute=4, asynchronous=True, prefix=False)
+    played = play(policy, executor, 12, known_delay=2)
+    np.testing.assert_array_equal(played[:6], [(0, k) for k in range(6)])
+    np.testing.assert_array_equal(played[6:10], [(4, k - 4) for k in range(6, 10)])
+    assert (played.sum(1) == np.arange(12)).all()
+    assert policy.counters.waited == 1 and policy.counters.held == policy.counters.late == 0
+
+
+@pytest.mark.parametrize("delay", [1, 2, 3])
+def test_the_prefix_is_what_will_have_been_played(delay):
+    policy, model, executor = make(delay=delay, execute=4, asynchronous=True)
+    played = play(policy, executor, 5 + delay, known_delay=delay)
+    step, prefix, _, _ = model.calls[1]
+    assert step == 4 and len(prefix) == delay
+    np.testing.assert_array_equal(np.round(prefix * 100), played[4 : 4 + delay])
+    np.testing.assert_array_equal(played[4 + delay], (4, delay))
+
+
+def test_a_late_chunk_is_counted_and_the_rest_of_the_old_one_is_played():
+    policy, _, executor = make(delay=3, execute=4, asynchronous=True)
+    played = play(policy, executor, 8, known_delay=1)
+    np.testing.assert_array_equal(played[4:7], [(0, 4), (0, 5), (0, 6)])
+    np.testing.assert_array_equal(played[7], (4, 3))
+    assert policy.counters.late == 1 and policy.counters.held == 0
+
+
+def test_when_the_old_chunk_is_used_up_the_arm_is_held_until_the_new_one_comes():
+    policy, _, executor = make(delay=6, execute=4, asynchronous=True)
+    played = play(policy, executor, 12, known_delay=1)
+    np.testing.assert_array_equal(played[8:10], [(0, 0), (0, 0)])
+    np.testing.assert_array_equal(played[10], (4, 6))
+    assert policy.counters.held == 2
+
+
+def test_a_chunk_that_is_past_when_it_comes_is_dropped_and_another_one_asked_for():
+    policy, _, executor = make(delay=HORIZON + 1, execute=4, asynchronous=True)
+    played = play(policy, executor, 30, known_delay=1)
+    assert policy.counters.chunks == 1 and policy.counters.held == 22
+    assert (played[8:] == 0).all()
+
+
+def test_blending_fades_from_the_old_chunk_to_the_new_one():
+    policy, _, executor = make(delay=1, execute=4, asynchronous=True, prefix=False, blend=3)
+    policy.reset()
+    actions = []
+    for k in range(9):
+        executor.tick()
+        actions.append(policy.act({"state": np.array([k, 0], np.float32)}) * 100)
+    old, new = np.array([(0, k) for k in (5, 6, 7)]), np.array([(4, k - 4) for k in (5, 6, 7)])
+    shares = np.array([0.25, 0.5, 0.75])[:, None]
+    np.testing.assert_allclose(actions[5:8], shares * new + (1 - shares) * old, rtol=1e-5)
+    np.testing.assert_allclose(actions[8], (4, 4), rtol=1e-5)
+
+
+def test_history_begins_with_the_first_observation_and_a_reset_forgets_it():
+    policy, model, _ = make(execute=2)
+    play(policy, None, 3)
+    play(policy, None, 1)
+    histories = [call[3][:, 0].tolist() for call in model.calls]
+    assert histories == [[0, 0], [1, 2], [0, 0]]
+
+
+def test_the_goal_of_the_episode_reaches_the_model():
+    policy, model, _ = make(execute=8)
+    policy.reset(Goal({"state": np.array([7, 8], np.float32)}))
+    policy.act({"state": np.zeros(2, np.float32)})
+    assert model.calls[0][2]["state"].tolist() == [[7, 8]]
+    policy.reset(None)
+    policy.act({"state": np.zeros(2, np.float32)})
+    assert model.calls[1][2] is None
+
+
+def test_a_thread_samples_while_the_arm_moves():
+    policy, _, _ = make(execute=4, asynchronous=True, min_delay_s=0.02)
+    import time
+
+    policy.reset()
+    for k in range(30):
+        policy.act({"state": np.array([k, 0], np.float32)})
+        time.sleep(PERIOD_S)
+    policy.close()
+    assert policy.counters.chunks >= 5 and policy.counters.waited == 1 and policy.counters.held == 0
+
+
+def test_a_failing_model_is_reported_by_act():
+    class Failing(Model):
+        def sample(self, observation, goal, noise, generator=None, prefix=None):
+            if len(self.calls):
+                raise RuntimeError("out of memory")
+            return super().sample(observation, goal, noise, generator, prefix)
+
+    policy, _, _ = make(execute=2, asynchronous=True, model=Failing())
+    with pytest.raises(RuntimeError, match="out of memory"):
+        for k in range(200):
+            policy.act({"state": np.array([k, 0], np.float32)})
+            if policy._pending is not None:
+                policy._pending.exception()
+
+
+def test_actions_are_clipped():
+    class Wild(Model):
+        def sample(self, *args, **kwargs):
+            return super().sample(*args, **kwargs) + 5.0
+
+    policy, _, _ = make(execute=2, model=Wild())
+    assert (policy.act({"state": np.zeros(2, np.float32)}) == 1.0).all()
+
+
+def test_parameters_that_do_not_fit_are_refused():
+    policy, model, _ = make()
+    policy.load(3, {"weight": np.ones(3, np.float32)})
+    assert policy.version == 3 and (model.weight == 1).all()
+    for wrong in ({}, {"weight": np.ones(4, np.float32)}, {"weight": np.full(3, np.nan, np.float32)}):
+        with pytest.raises(SpecError):
+            policy.load(4, wrong)
+    assert policy.version == 3
+
+
+def test_nonsense_is_refused():
+    for options in ({"execute": 0}, {"blend": -1}, {"min_delay_s": -1.0}):
+        with pytest.raises(ConfigError):
+            ExecutionConfig(**options)
+    with pytest.raises(ConfigError, match="horizon of 8"):
+        make(execute=9)

@@ -1,0 +1,322 @@
+"""Score policies: the loss has its minimum where it should, guidance and prefixes do what they say, modes are kept."""
+
+import numpy as np
+import pytest
+import torch
+
+from policies.act import ACTConfig
+from policies.chunking import ExecutionConfig
+from policies.denoisers import MLPConfig, TransformerConfig
+from policies.gcbc import GCBCConfig
+from policies.inputs import InputConfig
+from policies.processes import DDPMProcess, EDMProcess, FlowProcess
+from policies.samplers import make_sampler
+from policies.score import ScoreConfig
+from robot_rl.algorithms.imitation import Imitation, ImitationConfig, TensorWindows
+from robot_rl.batch import Windows
+from robot_rl.errors import ConfigError, DataError
+from robot_rl.types import ActionSpec, ArraySpec, ObservationSpec
+
+NAMES = ("side", "block_0.x", "block_0.y")
+STATE = ObservationSpec({"state": ArraySpec((3,), names=NAMES)})
+MIXED = ObservationSpec({**STATE.arrays, "image/front": ArraySpec((32, 32, 3), "uint8", 0, 255)})
+IMAGES = ObservationSpec({"image/front": ArraySpec((32, 32, 3), "uint8", 0, 255)})
+ACTION = ActionSpec(("x", "y"), 0.1, 0.1)
+SMALL = MLPConfig(width=64, blocks=2)
+TINY = TransformerConfig(width=32, layers=2, heads=4, dropout=0.0)
+PROCESSES = [EDMProcess(), FlowProcess(), DDPMProcess()]
+
+
+def observe(spec, batch, history=None, seed=0):
+    rng = np.random.default_rng(seed)
+    lead = (batch,) if history is None else (batch, history)
+    return {
+        key: rng.integers(0, 255, (*lead, *one.shape), np.uint8)
+        if one.dtype == "uint8"
+        else rng.normal(size=(*lead, *one.shape)).astype(np.float32)
+        for key, one in spec.arrays.items()
+    }
+
+
+def windows(spec=STATE, batch=8, history=1, horizon=4, action=None, goal=None, seed=0):
+    rng = np.random.default_rng(seed)
+    zeros = np.zeros(batch, np.float32)
+    return Windows(
+        observation=observe(spec, batch, history, seed),
+        action=rng.normal(size=(batch, horizon, 2)).astype(np.float32) if action is None else action,
+        mask=np.ones((batch, horizon), np.float32),
+        goal=observe(spec, batch, None, seed + 1) if goal is None else goal,
+        future=observe(spec, batch, horizon, seed + 2),
+        goal_steps=np.ones(batch, np.int64),
+        reward=zeros,
+        discount=zeros,
+        next_observation=observe(spec, batch, None, seed),
+        terminated=zeros,
+    )
+
+
+def tensors(one):
+    convert = {key: {k: torch.from_numpy(v) for k, v in getattr(one, key).items()} for key in ("observation", "goal")}
+    future = {k: torch.from_numpy(v) for k, v in one.future.items()}
+    return TensorWindows(**convert, action=torch.from_numpy(one.action), mask=torch.from_numpy(one.mask), future=future)
+
+
+def build(config, spec=STATE, seed=0):
+    torch.manual_seed(seed)
+    return config.build(spec, ACTION)
+
+
+def train(config, batch, updates=400, spec=STATE, rate=3e-3):
+    """The averaged model after `updates` of `batch(number)`, normalized by the first."""
+    model = build(config, spec)
+    first = batch(0)
+    state, action = first.observation["state"][:, 0], first.action.reshape(-1, 2)
+    model.fit_normalizers({"state": (state.mean(0), state.std(0)), "action": (action.mean(0), action.std(0))})
+    learn = ImitationConfig(updates=updates, learning_rate=rate, warmup_updates=20, ema_decay=0.98)
+    algorithm = Imitation(learn, model)
+    for number in range(updates):
+        algorithm.update(batch(number))
+    return algorithm.acting
+
+
+EVERY = [
+    ScoreConfig(horizon=4, network=SMALL),
+    ScoreConfig(horizon=4, network=TINY, inputs=InputConfig(history=2)),
+    ScoreConfig(horizon=4, network=TransformerConfig(width=32, layers=1, heads=4, causal=True)),
+    ScoreConfig(horizon=4, network=SMALL, max_prefix=2),
+    ScoreConfig(horizon=4, network=SMALL, process=FlowProcess(), sampler="euler"),
+    ScoreConfig(horizon=4, network=SMALL, process=DDPMProcess(), sampler="ddim", steps=16, clip=1.0),
+    GCBCConfig(),
+    GCBCConfig(horizon=4, normalize=True, execution=ExecutionConfig(execute=4)),
+    ACTConfig(horizon=4, width=32, heads=4, encoder_layers=1, execution=ExecutionConfig(execute=4)),
+    ACTConfig(horizon=4, width=32, heads=4, encoder_layers=1, jepa_weight=1.0, execution=ExecutionConfig(execute=4)),
+]
+
+
+@pytest.mark.parametrize("spec", [STATE, MIXED, IMAGES], ids=["state", "mixed", "images"])
+@pytest.mark.parametrize("config", EVERY, ids=lambda config: type(config).__name__)
+def test_every_model_learns_from_and_acts_on_every_kind_of_observation(config, spec):
+    batch = windows(spec, history=config.inputs.history, horizon=config.horizon)
+    algorithm = Imitation(ImitationConfig(learning_rate=1e-3, warmup_updates=0), build(config, spec))
+    losses = [float(algorithm.update(batch)["loss"]) for _ in range(3)]
+    assert np.isfinite(losses).all()
+    one = tensors(batch)
+    noise = torch.randn(8, config.horizon, 2)
+    chunk = algorithm.acting.sample(one.observation, one.goal, noise)
+    assert chunk.shape == noise.shape and chunk.isfinite().all()
+    assert algorithm.acting.sample(one.observation, None, noise).isfinite().all()
+
+
+@pytest.mark.parametrize("config", EVERY, ids=lambda config: type(config).__name__)
+def test_learning_goes_on_exactly_where_it_was_saved(config):
+    batch = [windows(history=config.inputs.history, horizon=config.horizon, seed=i) for i in range(4)]
+    whole, first, second = (Imitation(ImitationConfig(updates=4), build(config)) for _ in range(3))
+    for one in batch:
+        whole.update(one)
+    for one in batch[:2]:
+        first.update(one)
+    second.load_state_dict(first.state_dict())
+    for one in batch[2:]:
+        second.update(one)
+    assert second.updates == 4
+    for name, value in whole.policy_state().items():
+        torch.testing.assert_close(second.policy_state()[name], value, rtol=0.0, atol=0.0)
+    with pytest.raises(DataError):
+        second.load_state_dict({"generator": torch.zeros(1), "updates": torch.tensor(1)})
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_the_targets_are_those_of_the_papers(process):
+    """x and n back from y and the target: EDM's eq. 8, flow's velocity n - x, DDPM's noise."""
+    generator = torch.Generator().manual_seed(0)
+    level = process.draw(1000, generator).double()
+    clean, noise = torch.randn(2, 1000, generator=generator, dtype=torch.float64)
+    one = process.coefficients(level)
+    noisy = one.signal * clean + one.noise * noise
+    target = (clean - one.c_skip * noisy) / one.c_out
+    wanted = {EDMProcess: target, FlowProcess: noise - clean, DDPMProcess: noise}[type(process)]
+    torch.testing.assert_close(target, wanted, rtol=1e-4, atol=1e-4)
+    if isinstance(process, EDMProcess):  # unit variance of input and target for data of the assumed spread
+        data = clean * process.data_std
+        noisy = data + one.noise * noise
+        assert (one.c_in * noisy).var().item() == pytest.approx(1.0, abs=0.1)
+        assert ((data - one.c_skip * noisy) / one.c_out).var().item() == pytest.approx(1.0, abs=0.1)
+
+
+def test_training_levels_are_the_truncated_log_logistic_distribution():
+    process = EDMProcess(sigma_min=0.005, sigma_max=1.0, scale=0.5)
+    levels = process.draw(200_000, torch.Generator().manual_seed(0)).double()
+    assert levels.min() >= process.sigma_min and levels.max() <= process.sigma_max
+
+    def below(sigma):
+        return 1.0 / (1.0 + (sigma / 0.5) ** (-1.0 / 0.5))
+
+    low, high = below(process.sigma_min), below(process.sigma_max)
+    for sigma in (0.1, 0.3, 0.5, 0.8):
+        wanted = (below(sigma) - low) / (high - low)
+        assert (levels < sigma).double().mean().item() == pytest.approx(wanted, abs=0.01)
+
+
+def left_or_right(number, share=0.7, batch=256):
+    """One state; the whole chunk goes left with probability `share`, else right."""
+    rng = np.random.default_rng(number)
+    side = np.where(rng.random(batch) < share, -0.8, 0.8).astype(np.float32)
+    action = np.repeat(side[:, None, None], 4, 1) * np.array([1.0, 0.5], np.float32)
+    zeros = {"state": np.zeros((batch, 1, 3), np.float32)}
+    one = windows(batch=batch, action=action, goal={"state": np.zeros((batch, 3), np.float32)})
+    return Windows(**{**{name: getattr(one, name) for name in one.__dataclass_fields__}, "observation": zeros})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ScoreConfig(horizon=4, network=SMALL),
+        ScoreConfig(horizon=4, network=SMALL, process=FlowProcess(), sampler="euler", steps=10),
+    ],
+    ids=["edm", "flow"],
+)
+def test_both_ways_round_an_obstacle_are_kept_in_the_ratio_of_the_data(config):
+    model = train(config, left_or_right)
+    one = tensors(left_or_right(0, batch=1000))
+    chunk = model.sample(one.observation, one.goal, torch.randn(1000, 4, 2, generator=torch.Generator().manual_seed(1)))
+    left = chunk[:, :, 0] < 0
+    whole = left.all(1) | (~left).all(1)
+    assert whole.float().mean() > 0.95, "a chunk changes sides"
+    assert (chunk[:, :, 0].abs() > 0.4).float().mean() > 0.9, "a chunk runs into the obstacle"
+    assert left[:, 0].float().mean().item() == pytest.approx(0.7, abs=0.1)
+
+
+def test_a_gaussian_policy_averages_the_two_ways_and_fails():
+    model = train(GCBCConfig(horizon=4, hidden=(64,), execution=ExecutionConfig(execute=4)), left_or_right)
+    one = tensors(left_or_right(0, batch=4))
+    chunk = model.sample(one.observation, one.goal, torch.zeros(4, 4, 2))
+    torch.testing.assert_close(chunk[..., 0], torch.full((4, 4), 0.8 * (0.3 - 0.7)), atol=0.1, rtol=0.0)
+
+
+def to_the_goal(number, batch=256):
+    """The action is the sign of the goal's block_0.x, whatever the state."""
+    rng = np.random.default_rng(number)
+    goal = rng.choice([-1.0, 1.0], (batch, 3)).astype(np.float32)
+    action = np.repeat(np.sign(goal[:, None, 1:2]), 2, 2).repeat(4, 1).astype(np.float32) * 0.6
+    return windows(batch=batch, action=action, goal={"state": goal}, seed=number)
+
+
+@pytest.fixture(scope="module")
+def goal_model():
+    return train(ScoreConfig(horizon=4, network=SMALL, goal_dropout=0.2, max_prefix=2), to_the_goal, 600)
+
+
+def sample(model, goal_x, guidance=1.0, count=500, **options):
+    """Means and spreads of the first action's x for a goal with that x (None: without a goal)."""
+    model.use_sampler(make_sampler("ddim", model.config.process, 5), guidance)
+    observation = {"state": torch.randn(count, 1, 3, generator=torch.Generator().manual_seed(2))}
+    goal = None if goal_x is None else {"state": torch.tensor([1.0, goal_x, -1.0]).expand(count, 3)}
+    noise = torch.randn(count, 4, 2, generator=torch.Generator().manual_seed(3))
+    return model.sample(observation, goal, noise, **options)
+
+
+def test_the_goal_decides_and_without_one_both_are_sampled(goal_model):
+    assert (sample(goal_model, 1.0)[..., 0] > 0).float().mean() > 0.97
+    assert (sample(goal_model, -1.0)[..., 0] < 0).float().mean() > 0.97
+    free = (sample(goal_model, None)[:, 0, 0] > 0).float().mean().item()
+    assert 0.3 < free < 0.7
+    torch.testing.assert_close(sample(goal_model, 1.0, guidance=0.0), sample(goal_model, None))
+
+
+def test_guidance_is_the_linear_combination_of_both_estimates(goal_model):
+    observation = {"state": torch.zeros(6, 1, 3)}
+    goal = {"state": torch.ones(6, 3)}
+    noisy, c_noise = torch.randn(6, 4, 2), torch.tensor(-0.3)
+    told = goal_model.estimate(noisy, c_noise, goal_model.inputs(observation, goal))
+    free = goal_model.estimate(noisy, c_noise, goal_model.inputs(observation, None))
+    goal_model.use_sampler(goal_model.sampler, 2.0)
+    guided = goal_model.estimate(noisy, c_noise, goal_model.contexts(observation, goal))
+    torch.testing.assert_close(guided, free + 2.0 * (told - free))
+
+
+def test_a_prefix_stays_as_given_and_the_rest_goes_with_it(goal_model):
+    """Against its goal, a chunk begun to the right is a chunk to the right: the two are never mixed in the data."""
+    prefix = torch.full((500, 2, 2), 0.6)
+    chunk = sample(goal_model, None, prefix=prefix)
+    torch.testing.assert_close(chunk[:, :2], prefix)
+    assert (chunk[:, 2:, 0] > 0).float().mean() > 0.95
+
+
+def test_a_prefix_steers_a_network_that_was_not_trained_with_any():
+    model = train(ScoreConfig(horizon=4, network=SMALL), left_or_right)
+    one = tensors(left_or_right(0, batch=400))
+    prefix = torch.tensor([0.8, 0.4]).expand(400, 3, 2)
+    model.use_sampler(make_sampler("ddim", model.config.process, 10))
+    chunk = model.sample(one.observation, one.goal, torch.randn(400, 4, 2), prefix=prefix)
+    torch.testing.assert_close(chunk[:, :3], prefix)
+    assert (chunk[:, 3, 0] > 0).float().mean() > 0.8  # of 0.3 without the prefix
+
+
+def test_goals_speak_of_the_chosen_elements_alone():
+    config = ScoreConfig(horizon=4, network=SMALL, inputs=InputConfig(goal_elements=("block_*",)))
+    model = build(config)
+    one = {"state": torch.tensor([[1.0, 2.0, 3.0]])}
+    other = {"state": torch.tensor([[9.0, 2.0, 3.0]])}
+    different = {"state": torch.tensor([[1.0, 2.0, 4.0]])}
+    observation = {"state": torch.zeros(1, 1, 3)}
+    tokens = [model.inputs(observation, goal) for goal in (one, other, different)]
+    assert torch.equal(tokens[0], tokens[1]) and not torch.equal(tokens[0], tokens[2])
+    with pytest.raises(ConfigError, match="block_1"):
+        build(ScoreConfig(inputs=InputConfig(goal_elements=("block_1*",))))
+
+
+def test_a_goal_is_dropped_whole():
+    model = build(ScoreConfig(horizon=4, network=SMALL))
+    observation, goal = {"state": torch.zeros(2, 1, 3)}, {"state": torch.ones(2, 3)}
+    tokens = model.inputs(observation, goal, torch.tensor([1.0, 0.0]))
+    assert tokens[0, -1].tolist() == [1.0, 1.0, 1.0, 1.0]
+    assert tokens[1, -1].tolist() == [0.0, 0.0, 0.0, 0.0]
+    torch.testing.assert_close(tokens[1], model.inputs(observation, None)[1])
+
+
+def test_padded_actions_do_not_count():
+    model = build(ScoreConfig(horizon=4, network=SMALL))
+    one = tensors(windows())
+    one.mask[:, 2:] = 0.0
+    changed = one.action.clone()
+    changed[:, 2:] += 100.0
+    model.denoiser.forward = lambda *_: torch.zeros(8, 4, 2)
+    losses = []
+    for action in (one.action, changed):
+        batch = TensorWindows(one.observation, action, one.mask, one.goal, one.future)
+        losses.append(float(model.loss(batch, torch.Generator().manual_seed(0))[0]))
+    assert losses[0] == pytest.approx(losses[1])
+
+
+def test_normalizers_travel_with_the_weights():
+    config = ScoreConfig(horizon=4, network=SMALL)
+    model, other = build(config), build(config, seed=1)
+    mean, std = np.array([1.0, -2.0, 3.0]), np.array([0.5, 2.0, 0.0])
+    model.fit_normalizers({"state": (mean, std), "action": (mean[:2], std[:2])})
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other.inputs.normalizer(torch.tensor([1.5, 0.0, 4.0])), torch.tensor([1.0, 1.0, 1.0]))
+    action = torch.tensor([[1.5, -6.0]])
+    torch.testing.assert_close(other.actions(action), torch.tensor([[0.5, -1.0]]))
+    torch.testing.assert_close(other.actions.inverse(other.actions(action)), action)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: ScoreConfig(sampler="dimm"),
+        lambda: ScoreConfig(steps=0),
+        lambda: ScoreConfig(goal_dropout=1.5),
+        lambda: ScoreConfig(goal_dropout=0.0, guidance=2.0),
+        lambda: ScoreConfig(max_prefix=16),
+        lambda: TransformerConfig(width=100, heads=12),
+        lambda: EDMProcess(sigma_min=20.0),
+        lambda: EDMProcess(schedule="cosine"),
+        lambda: GCBCConfig(hidden=()),
+        lambda: ACTConfig(heads=7),
+        lambda: ImitationConfig(ema_decay=1.0),
+        lambda: InputConfig(history=0),
+    ],
+)
+def test_nonsense_is_refused(wrong):
+    with pytest.raises(ConfigError):
+        wrong()

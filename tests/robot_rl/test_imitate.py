@@ -1,0 +1,114 @@
+"""`robot-rl imitate`: from a store to a policy that runs, resumed as if nothing had happened."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from robot_rl.algorithms.imitation import Imitation
+from robot_rl.apps.cli import main
+from robot_rl.apps.config import CONF_DIR, compose
+from robot_rl.apps.imitation import ImitationExperiment, build_model
+from robot_rl.errors import ConfigError
+
+pytest.importorskip("ogbench")
+
+SMALL = ["task=cube-single", "policy.network.width=32", "policy.network.blocks=1", "batch_size=16"]
+POLICIES = ("act", "act_jepa", "beso", "diffusion_policy", "flow", "gcbc", "score", "score_pixels", "score_transformer")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three episodes of play, 40 steps each."""
+    path = tmp_path_factory.mktemp("play") / "store"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sim.ogbench_env.PLAY_STEPS", 40)
+        context = multiprocessing.get_context("fork")
+        patch.setattr("robot_rl.apps.play.multiprocessing.get_context", lambda kind: context)
+        assert main(["play", "cube-single", "--episodes", "3", "--jobs", "1", "--out", str(path)]) == 0
+    return path
+
+
+def run(data, run_dir, *extra):
+    return main(["imitate", *SMALL, f"data={data}", "--run-dir", str(run_dir), "--threads", "1", *extra])
+
+
+def weights(run_dir: Path, step: int):
+    return load_file(run_dir / "checkpoints" / f"step_{step:09d}" / "policy.safetensors")
+
+
+def test_a_store_becomes_a_policy_that_evaluate_runs(data, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    assert run(data, run_dir, "algorithm.updates=8", "--evaluate", "1") == 0
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["episodes"] == 5 and len(summary["success_rate_by_goal"]) == 5 and summary["updates"] == 8
+    assert main(["evaluate", str(run_dir), "--episodes", "1", "policy.steps=1", "policy.guidance=2"]) == 0
+    assert "goal 5: success" in capsys.readouterr().out
+    assert main(["evaluate", str(run_dir), "policy.sampler=dimm"]) == 2
+    assert "dpm_solver_2" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path, monkeypatch):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    updates = "algorithm.updates=12"
+    assert run(data, whole, updates) == 0
+    original = Imitation.update
+
+    def update(self, windows):
+        if self.updates == 5:
+            raise KeyboardInterrupt
+        return original(self, windows)
+
+    monkeypatch.setattr(Imitation, "update", update)
+    assert run(data, broken, updates) == 130
+    monkeypatch.setattr(Imitation, "update", original)
+    assert [one.name for one in (broken / "checkpoints").iterdir()] == ["step_000000005"]
+    assert main(["imitate", "--run-dir", str(broken), "--resume", "--threads", "1"]) == 0
+    for name, value in weights(whole, 12).items():
+        np.testing.assert_array_equal(value, weights(broken, 12)[name])
+
+
+def test_the_weights_know_the_data_they_are_for(data, tmp_path):
+    run_dir = tmp_path / "run"
+    assert run(data, run_dir, "algorithm.updates=1") == 0
+    tensors = weights(run_dir, 1)
+    assert abs(tensors["inputs.normalizer.mean"]).max() > 0.1 and tensors["actions.std"].min() > 0.0
+
+
+def test_wrong_data_and_policies_are_refused_before_anything_is_made(data, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    for wrong, said in (
+        (["task=scene"], "choose another task"),
+        (["policy=gaussian"], "does not learn chunks"),
+        ([f"data={tmp_path / 'nothing'}"], "nothing"),
+        (["policy.process.sigma=3"], "sigma_max"),
+    ):
+        assert main(["imitate", *SMALL[:1], f"data={data}", *wrong, "--run-dir", str(run_dir)]) == 2
+        assert said in capsys.readouterr().err
+        assert not run_dir.exists()
+
+
+def test_another_experiment_does_not_go_on_in_the_same_folder(data, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    assert run(data, run_dir, "algorithm.updates=1") == 0
+    assert run(data, run_dir, "algorithm.updates=1") == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run(data, run_dir, "algorithm.updates=2", "--resume") == 2
+    assert "another algorithm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_of_conf_is_built(policy):
+    experiment = compose("imitate", [f"policy={policy}"], ImitationExperiment)
+    model = build_model(experiment, experiment.task.observation_spec, experiment.task.action_spec)
+    assert model.horizon == experiment.policy.horizon
+
+
+def test_the_list_of_policies_is_that_of_conf():
+    chunked = {path.stem for path in (CONF_DIR / "policy").glob("*.yaml") if "gaussian" not in path.stem}
+    assert chunked == set(POLICIES)
+    with pytest.raises(ConfigError):
+        compose("imitate", ["held_out=1.0"], ImitationExperiment)
