@@ -23,6 +23,7 @@ EXTRAS = {
     "gui": ["viser", "trimesh"],
     "play": ["ogbench", "dm_control"],
     "score": ["diffusers"],
+    "export": ["onnx", "onnxruntime", "onnxscript"],
     "bench": ["rliable", "matplotlib"],
     "dev": [
         "hypothesis",

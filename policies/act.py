@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from policies.chunk_net import ChunkNet, Request, with_prefix
 from policies.chunking import ExecutionConfig
-from policies.inputs import InputConfig, InputTokens, Moments, fit
+from policies.inputs import InputConfig, InputTokens, Moments
 from policies.normalizer import Normalizer
 from robot_rl.algorithms.imitation import TensorWindows
 from robot_rl.errors import ConfigError
@@ -71,15 +72,12 @@ class ACTConfig:
         return ACTModel(self, observation_spec, action_spec)
 
 
-class ACTModel(nn.Module):
-    """Implements `robot_rl.algorithms.imitation.ChunkModel` and `policies.chunking.ChunkModel`."""
+class ACTModel(ChunkNet):
+    """Implements `robot_rl.algorithms.imitation.ChunkModel` as well."""
 
     def __init__(self, config: ACTConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
-        super().__init__()
+        super().__init__(InputTokens(config.inputs, observation_spec), Normalizer(action_spec.dim), config.horizon)
         self.config = config
-        self.horizon, self.history = config.horizon, config.inputs.history
-        self.inputs = InputTokens(config.inputs, observation_spec)
-        self.actions = Normalizer(action_spec.dim)
         width = config.width
         self.embed = nn.Linear(self.inputs.features, width)
         self.place = nn.Parameter(torch.randn(self.inputs.tokens + 1, width) * 0.02)
@@ -97,15 +95,15 @@ class ACTModel(nn.Module):
 
     def fit_normalizers(self, moments: Moments) -> None:
         """Take mean and standard deviation of the data."""
-        fit(self.inputs, self.actions, moments)
+        super().fit_normalizers(moments)
         if self.future is not None:
-            fit(self.future.target_inputs, self.actions, moments)
+            self.future.follow(self.inputs, self.embed, share=1.0)
 
     def forward(
-        self, observation: Mapping[str, Tensor], goal: Mapping[str, Tensor] | None, style: Tensor
+        self, observation: Mapping[str, Tensor], goal: Mapping[str, Tensor], style: Tensor, told: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Chunk (B, H, A), scaled, and what the decoder made of each of its steps (B, H, W)."""
-        tokens = torch.cat([self.embed(self.inputs(observation, goal)), self.style_in(style).unsqueeze(1)], 1)
+        tokens = torch.cat([self.embed(self.inputs(observation, goal, told)), self.style_in(style).unsqueeze(1)], 1)
         memory = self.encoder(tokens + self.place)
         decoded = self.decoder(self.queries.expand(len(tokens), -1, -1), memory)
         return self.head(decoded), decoded
@@ -121,27 +119,17 @@ class ACTModel(nn.Module):
         loss = error + self.config.kl_weight * divergence
         metrics = {"absolute_error": error.detach(), "divergence": divergence.detach()}
         if self.future is not None:
-            self.future.follow(self.inputs, self.embed)
+            self.future.follow(self.inputs, self.embed, 1.0 - self.config.jepa_decay)
             jepa = self.future(decoded, windows.future, windows.mask)
             metrics["jepa"] = jepa.detach()
             loss = loss + self.config.jepa_weight * jepa
         return loss, metrics
 
-    @torch.no_grad()
-    def sample(
-        self,
-        observation: Mapping[str, Tensor],
-        goal: Mapping[str, Tensor] | None,
-        noise: Tensor,
-        generator: torch.Generator | None = None,
-        prefix: Tensor | None = None,
-    ) -> Tensor:
-        """The chunk (B, H, A) of style zero, whatever the noise; a `prefix` (B, P, A) stands in its beginning."""
-        style = noise.new_zeros(len(noise), self.config.style)
-        chunk = self.actions.inverse(self(observation, goal, style)[0])
-        if prefix is not None:
-            chunk = torch.cat([prefix, chunk[:, prefix.shape[1] :]], 1)
-        return chunk
+    def answer(self, request: Request) -> Tensor:
+        """The chunk of style zero, whatever the noise."""
+        style = request.noise.new_zeros(len(request.noise), self.config.style)
+        chunk = self.actions.inverse(self(request.observation, request.goal, style, request.told)[0])
+        return with_prefix(chunk, request.prefix, request.prefix_mask)
 
     def _name_style(self, clean: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance of z, each (B, Z), from the true chunk."""
@@ -161,19 +149,18 @@ class Future(nn.Module):
 
     def __init__(self, inputs: InputTokens, embed: nn.Linear, config: ACTConfig) -> None:
         super().__init__()
-        self.decay = config.jepa_decay
         self.target_inputs, self.target_embed = _follower(inputs), _follower(embed)
         self.predictor = nn.Sequential(
             nn.Linear(config.width, config.width), nn.GELU(), nn.Linear(config.width, config.width)
         )
 
-    def follow(self, inputs: InputTokens, embed: nn.Linear) -> None:
-        """Move the copies towards the originals."""
+    def follow(self, inputs: InputTokens, embed: nn.Linear, share: float) -> None:
+        """Move the copies by `share` towards the originals."""
         with torch.no_grad():
             for copied, original in ((self.target_inputs, inputs), (self.target_embed, embed)):
                 state = original.state_dict()
                 for name, value in copied.state_dict().items():
-                    value.lerp_(state[name], 1.0 - self.decay)
+                    value.lerp_(state[name], share)
 
     def forward(self, decoded: Tensor, future: Mapping[str, Tensor], mask: Tensor) -> Tensor:
         """Mean squared error (0-d) of normalised embeddings; `future` each (B, H, ...), `decoded` (B, H, W)."""

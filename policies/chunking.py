@@ -20,10 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from robot_rl.errors import ConfigError, SpecError
+from robot_rl.errors import ConfigError
 from robot_rl.types import ActionSpec, FloatArray, Goal, Observation, ObservationSpec
 
 DELAYS = 10
@@ -51,20 +49,26 @@ class ExecutionConfig:
             raise ConfigError(f"execute must be at least 1, blend and min_delay_s not negative; got {self}")
 
 
-class ChunkModel(Protocol):
-    """A module that samples chunks: see `policies.score.ScoreModel.sample`."""
+class ChunkSource(Protocol):
+    """What samples chunks: a network in torch (`policies.torch_source`), an exported bundle (`policies.bundle`)."""
 
     horizon: int
     history: int
 
     def sample(
         self,
-        observation: Mapping[str, Tensor],
-        goal: Mapping[str, Tensor] | None,
-        noise: Tensor,
-        generator: torch.Generator | None = None,
-        prefix: Tensor | None = None,
-    ) -> Tensor: ...
+        observation: Observation,
+        goal: Observation | None,
+        noise: FloatArray,
+        seed: int,
+        prefix: FloatArray | None,
+    ) -> FloatArray:
+        """A chunk (H, A); observations each (T, ...), goal (...), unit Gaussian noise (H, A), prefix (P, A)."""
+        ...
+
+    def load(self, tensors: Mapping[str, Any]) -> None:
+        """Take new parameters; `SpecError` and the old ones kept when they do not fit."""
+        ...
 
 
 class Executor(Protocol):
@@ -90,11 +94,11 @@ class Counters:
 
 
 class ChunkPolicy:
-    """Implements `robot_rl.protocols.Policy` with any chunk model. Not thread safe."""
+    """Implements `robot_rl.protocols.Policy` with any source of chunks. Not thread safe."""
 
     def __init__(
         self,
-        model: nn.Module,
+        source: ChunkSource,
         execution: ExecutionConfig,
         observation_spec: ObservationSpec,
         action_spec: ActionSpec,
@@ -103,16 +107,16 @@ class ChunkPolicy:
         seed: int = 0,
         executor: Executor | None = None,
     ) -> None:
-        """`model` is a `ChunkModel`. `executor` runs asynchronous sampling: by default a thread of the policy's own."""
-        self.model: Any = model.eval().requires_grad_(False)
-        if execution.execute > self.model.horizon:
-            raise ConfigError(f"execute must not exceed the horizon of {self.model.horizon}, got {execution.execute}")
+        """`executor` runs asynchronous sampling: by default a thread of the policy's own."""
+        self.source = source
+        if execution.execute > source.horizon:
+            raise ConfigError(f"execute must not exceed the horizon of {source.horizon}, got {execution.execute}")
         self.execution = execution
         self.observation_spec, self.action_spec = observation_spec, action_spec
         self.counters = Counters()
         self.deterministic = True  # chunks are always samples; kept for the interface of learned policies
         self._period_s = 1.0 / rate_hz
-        self._generator = torch.Generator().manual_seed(seed)
+        self._random = np.random.default_rng(seed)
         self._executor = executor
         self._delays_s: deque[float] = deque(maxlen=DELAYS)
         self._version = 0
@@ -125,14 +129,7 @@ class ChunkPolicy:
 
     def load(self, version: int, tensors: Mapping[str, Any]) -> None:
         """Take new parameters; `SpecError` and the old ones kept when they do not fit."""
-        current = self.model.state_dict()
-        new = {name: torch.as_tensor(value) for name, value in tensors.items()}
-        if different := sorted(set(current) ^ set(new)):
-            raise SpecError(f"policy parameters {version} differ in {different[:5]}; other policy configuration?")
-        for name, value in new.items():
-            if value.shape != current[name].shape or not value.isfinite().all():
-                raise SpecError(f"policy parameter {name} of version {version} does not fit, or is not finite")
-        self.model.load_state_dict(new)
+        self.source.load(tensors)
         self._version = version
 
     def reset(self, goal: Goal | None = None) -> None:
@@ -162,37 +159,27 @@ class ChunkPolicy:
         if self._pending is not None:
             self._pending.exception()  # waits; its chunk is of no use any more
         self._pending = None
-        self._seen: deque[Observation] = deque(maxlen=self.model.history)
-        self._goal = None
-        if goal is not None and goal.observation:
-            self._goal = {key: torch.from_numpy(np.asarray(value))[None] for key, value in goal.observation.items()}
+        self._seen: deque[Observation] = deque(maxlen=self.source.history)
+        self._goal = goal.observation if goal is not None and goal.observation else None
         self._actions: dict[int, FloatArray] = {}
-        self._step, self._joined, self._last = 0, -self.model.horizon, -1
+        self._step, self._joined, self._last = 0, -self.source.horizon, -1
         self.counters.joints = []
 
     def _see(self, observation: Observation) -> None:
-        while not self._seen or len(self._seen) < self.model.history - 1:
+        while not self._seen or len(self._seen) < self.source.history - 1:
             self._seen.append(observation)
         self._seen.append(observation)
 
-    def _history(self) -> dict[str, Tensor]:
-        keys = self.observation_spec.arrays
-        return {key: torch.from_numpy(np.stack([one[key] for one in self._seen]))[None] for key in keys}
-
     def _sampling(self, prefix: int) -> Callable[[], FloatArray]:
         """The work of sampling a chunk (H, A) for the present step, with everything it needs taken along."""
-        observation, goal = self._history(), self._goal
-        noise = torch.randn((1, self.model.horizon, self.action_spec.dim), generator=self._generator)
-        seed = int(torch.randint(2**31, (1,), generator=self._generator))
-        decided = None
-        if prefix:
-            decided = torch.from_numpy(np.stack([self._actions[self._step + i] for i in range(prefix)]))[None]
+        observation = {key: np.stack([one[key] for one in self._seen]) for key in self.observation_spec.arrays}
+        goal, shape = self._goal, (self.source.horizon, self.action_spec.dim)
+        noise, seed = self._random.standard_normal(shape, np.float32), int(self._random.integers(2**31))
+        decided = np.stack([self._actions[self._step + i] for i in range(prefix)]) if prefix else None
 
         def work() -> FloatArray:
             began_s = time.perf_counter()
-            generator = torch.Generator().manual_seed(seed)
-            with torch.inference_mode():
-                chunk = self.model.sample(observation, goal, noise, generator, decided)[0].numpy()
+            chunk = self.source.sample(observation, goal, noise, seed, decided)
             time.sleep(max(self.execution.min_delay_s - (time.perf_counter() - began_s), 0.0))
             self._delays_s.append(time.perf_counter() - began_s)
             return chunk
@@ -212,7 +199,7 @@ class ChunkPolicy:
         """Begin to sample from what is seen now."""
         left = self._last + 1 - self._step
         self._expected = self.predicted_delay
-        prefix = min(self._expected, left, self.model.horizon - 1) if self.execution.prefix else 0
+        prefix = min(self._expected, left, self.source.horizon - 1) if self.execution.prefix else 0
         self._asked = self._step
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="chunks")
@@ -224,11 +211,11 @@ class ChunkPolicy:
         pending, self._pending = self._pending, None
         delay = self._step - self._asked
         self.counters.late += delay > self._expected
-        if delay < self.model.horizon:
+        if delay < self.source.horizon:
             self._play(pending.result(), self._asked, delay)
         else:
             pending.result()  # raises what went wrong
-            log.warning("a chunk of %d steps came %d steps late; it was dropped", self.model.horizon, delay)
+            log.warning("a chunk of %d steps came %d steps late; it was dropped", self.source.horizon, delay)
 
     def _play(self, chunk: FloatArray, begin: int, delay: int) -> None:
         """Set the actions from the present step on to `chunk`, sampled for step `begin`, `delay` steps ago."""

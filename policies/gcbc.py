@@ -15,8 +15,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from policies.chunk_net import ChunkNet, Request, with_prefix
 from policies.chunking import ExecutionConfig
-from policies.inputs import InputConfig, InputTokens, Moments, fit
+from policies.inputs import InputConfig, InputTokens, Moments
 from policies.normalizer import Normalizer
 from robot_rl.algorithms.imitation import TensorWindows
 from robot_rl.errors import ConfigError
@@ -48,15 +49,12 @@ class GCBCConfig:
         return GCBCModel(self, observation_spec, action_spec)
 
 
-class GCBCModel(nn.Module):
-    """Implements `robot_rl.algorithms.imitation.ChunkModel` and `policies.chunking.ChunkModel`."""
+class GCBCModel(ChunkNet):
+    """Implements `robot_rl.algorithms.imitation.ChunkModel` as well."""
 
     def __init__(self, config: GCBCConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
-        super().__init__()
+        super().__init__(InputTokens(config.inputs, observation_spec), Normalizer(action_spec.dim), config.horizon)
         self.config = config
-        self.horizon, self.history = config.horizon, config.inputs.history
-        self.inputs = InputTokens(config.inputs, observation_spec)
-        self.actions = Normalizer(action_spec.dim)
         layers: list[nn.Module] = []
         for width, following in pairwise((self.inputs.features * self.inputs.tokens, *config.hidden)):
             layers += [nn.Linear(width, following), nn.GELU()]
@@ -65,28 +63,20 @@ class GCBCModel(nn.Module):
     def fit_normalizers(self, moments: Moments) -> None:
         """Take mean and standard deviation of the data, if it normalizes."""
         if self.config.normalize:
-            fit(self.inputs, self.actions, moments)
+            super().fit_normalizers(moments)
 
-    def forward(self, observation: Mapping[str, Tensor], goal: Mapping[str, Tensor] | None) -> Tensor:
+    def forward(
+        self, observation: Mapping[str, Tensor], goal: Mapping[str, Tensor], told: Tensor | None = None
+    ) -> Tensor:
         """Mean chunk (B, H, A), scaled."""
-        return self.net(self.inputs(observation, goal).flatten(1)).unflatten(-1, (self.horizon, -1))
+        return self.net(self.inputs(observation, goal, told).flatten(1)).unflatten(-1, (self.horizon, -1))
 
     def loss(self, windows: TensorWindows, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Negative log-likelihood under unit spread, up to a constant, over the actions that exist."""
         error = self(windows.observation, windows.goal) - self.actions(windows.action)
         return 0.5 * (error.square().sum(-1) * windows.mask).sum() / windows.mask.sum(), {}
 
-    @torch.no_grad()
-    def sample(
-        self,
-        observation: Mapping[str, Tensor],
-        goal: Mapping[str, Tensor] | None,
-        noise: Tensor,
-        generator: torch.Generator | None = None,
-        prefix: Tensor | None = None,
-    ) -> Tensor:
-        """The mean chunk (B, H, A), whatever the noise; a `prefix` (B, P, A) stands in its beginning."""
-        chunk = self.actions.inverse(self(observation, goal))
-        if prefix is not None:
-            chunk = torch.cat([prefix, chunk[:, prefix.shape[1] :]], 1)
-        return chunk
+    def answer(self, request: Request) -> Tensor:
+        """The mean chunk, whatever the noise."""
+        chunk = self.actions.inverse(self(request.observation, request.goal, request.told))
+        return with_prefix(chunk, request.prefix, request.prefix_mask)

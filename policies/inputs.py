@@ -54,6 +54,7 @@ class InputTokens(nn.Module):
 
     def __init__(self, config: InputConfig, spec: ObservationSpec) -> None:
         super().__init__()
+        self.history = config.history
         self.tokens = config.history + config.goal
         self.has_goal = config.goal
         self._keys = spec.image_keys
@@ -71,14 +72,12 @@ class InputTokens(nn.Module):
         self.register_buffer("goal_mask", _element_mask(config, spec.arrays.get(STATE_KEY)), persistent=False)
 
     def forward(
-        self, observation: Mapping[str, Tensor], goal: Mapping[str, Tensor] | None, keep_goal: Tensor | None = None
+        self, observation: Mapping[str, Tensor], goal: Mapping[str, Tensor], keep_goal: Tensor | None = None
     ) -> Tensor:
-        """`keep_goal` (B,) is 1 where the goal is told, 0 where it is left out; without `goal` it always is."""
+        """`keep_goal` (B,) is 1 where the goal is told, 0 where it is left out (default: told)."""
         tokens = self.observe(observation)
         if not self.has_goal:
             return tokens
-        if goal is None:
-            return torch.cat([tokens, torch.zeros_like(tokens[:, :1])], 1)
         told = self._features({key: value.unsqueeze(1) for key, value in goal.items()}, self.goal_mask)
         told = torch.cat([told, torch.ones_like(told[..., :1])], -1)
         if keep_goal is not None:
@@ -100,13 +99,6 @@ class InputTokens(nn.Module):
             images = observation[key]
             parts.append(camera(images.flatten(0, 1)).unflatten(0, images.shape[:2]))
         return torch.cat(parts, -1)
-
-
-def fit(inputs: InputTokens, actions: Normalizer, moments: Moments) -> None:
-    """Give both normalizers their share of `moments`."""
-    if inputs.normalizer is not None:
-        inputs.normalizer.fit(*moments[STATE_KEY])
-    actions.fit(*moments["action"])
 
 
 def _element_mask(config: InputConfig, spec: ArraySpec | None) -> Tensor:

@@ -53,18 +53,18 @@ class Sampler:
     """Estimates are clipped to this magnitude."""
 
     @property
-    def random(self) -> bool:
-        """Whether it draws noise after the beginning."""
-        return any(stage.random for stage in self.stages)
+    def draws(self) -> int:
+        """How often it draws noise after the beginning."""
+        return sum(stage.random != 0.0 for stage in self.stages)
 
     def __call__(
         self,
         network: Network,
         noise: Tensor,
-        generator: torch.Generator | None = None,
+        draw: Callable[[], Tensor] | None = None,
         correct: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """From unit Gaussian `noise` (B, H, A) to a clean chunk. `generator` draws what comes in between.
+        """From unit Gaussian `noise` (B, H, A) to a clean chunk. `draw` gives more of it where the sampler needs it.
 
         `correct` may change each estimate of the clean chunk, to make it agree with what is known.
         """
@@ -83,7 +83,7 @@ class Sampler:
             if stage.base and base is not None:
                 following = following + base * stage.base
             if stage.random:
-                fresh = torch.randn(noise.shape, generator=generator, device=noise.device, dtype=noise.dtype)
+                fresh = torch.randn_like(noise) if draw is None else draw()
                 following = following + fresh * stage.random
             if stage.marks:
                 base = noisy

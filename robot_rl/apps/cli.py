@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
     "play": Command("robot_rl.apps.play", "gather play in simulation: a scripted player moves things about"),
     "imitate": Command("robot_rl.apps.imitate", "learn from recorded episodes: BESO, flow matching, ACT, cloning"),
     "evaluate": Command("robot_rl.apps.evaluate", "run a checkpoint without a person and report its success"),
+    "export": Command("robot_rl.apps.export", "write a policy as a bundle that runs with onnxruntime alone"),
     "data": Command("robot_rl.apps.data", "inspect, verify and repair recorded episodes"),
     "doctor": Command("robot_rl.apps.doctor", "check this machine and say how to mend what is missing"),
 }

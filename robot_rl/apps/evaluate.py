@@ -22,9 +22,11 @@ from rich.console import Console
 from rich.progress import track
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from robot_rl.actor import episode_seed
 from robot_rl.apps.config import add_overrides, check_writable, not_negative, positive
+from robot_rl.apps.imitation import build_acting_policy
 from robot_rl.apps.runs import build_film_env, build_run_env, build_run_policy, front_camera, goals_of, read_run
 from robot_rl.apps.video import Film
 from robot_rl.checkpoints import latest_checkpoint
@@ -45,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=not_negative, default=0, help="of the start states (default: 0)")
     parser.add_argument("--video", type=Path, help="film the first episodes into this .mp4")
     parser.add_argument("--video-episodes", type=positive, default=5, help="how many of them (default: 5)")
+    parser.add_argument("--bundle", type=Path, help="act by this exported bundle instead of the checkpoint")
     parser.add_argument("--out", type=Path, help="write the result as JSON")
 
 
@@ -55,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     run_dir, checkpoint = find_checkpoint(args.path)
     experiment = read_run(run_dir, args.overrides)
     env = build_run_env(experiment)
-    policy = load_policy(experiment, checkpoint)
+    policy = load_bundle(experiment, args.bundle) if args.bundle else load_policy(experiment, checkpoint)
     if args.video:
         film(experiment, policy, args.video, args.video_episodes, args.seed)
         console.print(f"film: {args.video}")
@@ -87,15 +90,33 @@ def find_checkpoint(path: Path) -> tuple[Path, Path]:
     raise DataError(f"{path} has no checkpoints/step_*/policy.safetensors; was it written by `robot-rl train`?")
 
 
+def read_policy(checkpoint: Path) -> dict[str, Tensor]:
+    """The acting policy's weights; `DataError` when they cannot be read."""
+    try:
+        return load_file(checkpoint / "policy.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(f"{checkpoint} holds no readable policy: {error}") from error
+
+
 def load_policy(experiment: Any, checkpoint: Path) -> Policy:
     """The checkpoint's policy, deterministic where that is a choice."""
     policy = build_run_policy(experiment)
     try:
-        policy.load(int(checkpoint.name.removeprefix("step_")), load_file(checkpoint / "policy.safetensors"))
-    except (OSError, ValueError, SafetensorError) as error:
+        policy.load(int(checkpoint.name.removeprefix("step_")), read_policy(checkpoint))
+    except ValueError as error:
         raise DataError(f"{checkpoint} holds no readable policy: {error}") from error
     policy.deterministic = True
     return policy
+
+
+def load_bundle(experiment: Any, path: Path) -> Policy:
+    """The exported policy at `path`, for the task of `experiment`."""
+    from policies.bundle import Bundle, BundleError
+
+    try:
+        return build_acting_policy(experiment, Bundle(path))
+    except BundleError as error:
+        raise DataError(str(error)) from error
 
 
 def evaluate(

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from data.cache import Cache, open_cache
 from data.loader import load_batches
 from data.store import EpisodeStore
 from data.windows import GoalConfig, Padding, WindowConfig, WindowSampler
 from policies.augmentation import random_crop
-from policies.chunking import ChunkPolicy
+from policies.chunk_net import ChunkNet
+from policies.chunking import ChunkPolicy, ChunkSource
+from policies.torch_source import TorchSource
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig
 from robot_rl.apps.wiring import build_task_env
 from robot_rl.batch import Windows
@@ -110,7 +111,7 @@ def open_material(experiment: ImitationExperiment) -> Material:
     return Material(cache, store.observation_spec, store.action_spec, train, held_out)
 
 
-def build_model(experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec) -> nn.Module:
+def build_model(experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec) -> ChunkNet:
     """The policy's network with weights drawn from the experiment's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
@@ -123,8 +124,7 @@ def build_imitation(experiment: ImitationExperiment, material: Material) -> Imit
     statistics = material.cache.statistics
     pairs = {"action": "executed_action", STATE_KEY: f"observation/{STATE_KEY}"}
     moments = {name: (one.mean, one.std) for name, key in pairs.items() if (one := statistics.get(key)) is not None}
-    fit_normalizers: Callable[[Any], None] = getattr(model, "fit_normalizers")  # noqa: B009  nn.Module hides it
-    fit_normalizers(moments)
+    model.fit_normalizers(moments)
     augment = random_crop if material.observation_spec.image_keys else None
     return Imitation(experiment.algorithm, model, augment)
 
@@ -142,10 +142,16 @@ def build_goal_env(experiment: Any) -> Env:
 def build_chunk_policy(experiment: ImitationExperiment) -> ChunkPolicy:
     """The acting policy, with fresh weights until some are loaded."""
     task = experiment.task
-    observation_spec, action_spec, rate_hz = task.observation_spec, task.action_spec, task.rate_hz
-    model = build_model(experiment, observation_spec, action_spec)
-    execution = experiment.policy.execution
-    return ChunkPolicy(model, execution, observation_spec, action_spec, rate_hz=rate_hz, seed=experiment.seed)
+    return build_acting_policy(
+        experiment, TorchSource(build_model(experiment, task.observation_spec, task.action_spec))
+    )
+
+
+def build_acting_policy(experiment: ImitationExperiment, source: ChunkSource) -> ChunkPolicy:
+    """A policy that acts with the chunks of `source` as the experiment says."""
+    task, execution = experiment.task, experiment.policy.execution
+    specs = (task.observation_spec, task.action_spec)
+    return ChunkPolicy(source, execution, *specs, rate_hz=task.rate_hz, seed=experiment.seed)
 
 
 def check_specs(material: Material, task: Any) -> None:

@@ -14,6 +14,12 @@ PROCESSES = {"EDMProcess": EDMProcess(), "FlowProcess": FlowProcess(), "DDPMProc
 CASES = sorted(_SCHEDULERS)
 
 
+def drawing(shape, seed):
+    """What `diffusers` draws from a generator with that seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda: torch.randn(shape, generator=generator)
+
+
 def network(seed=0):
     """Not linear, different at every level, of moderate size."""
     generator = torch.Generator().manual_seed(seed)
@@ -31,7 +37,7 @@ def test_a_table_samples_what_diffusers_samples(kind, name, steps):
     process = PROCESSES[kind]
     noise = torch.randn(4, 8, 6, generator=torch.Generator().manual_seed(steps))
     wanted = ReferenceSampler(name, process, steps)(network(), noise, torch.Generator().manual_seed(7))
-    got = make_sampler(name, process, steps)(network(), noise, torch.Generator().manual_seed(7))
+    got = make_sampler(name, process, steps)(network(), noise, drawing(noise.shape, 7))
     torch.testing.assert_close(got, wanted, rtol=2e-4, atol=2e-5)
 
 
@@ -39,9 +45,10 @@ def test_a_table_samples_what_diffusers_samples(kind, name, steps):
 @pytest.mark.parametrize("schedule", [16, 100])
 def test_clipped_estimates_agree_too(name, schedule):
     noise = torch.randn(4, 8, 6, generator=torch.Generator().manual_seed(1)) * 3.0
-    generators = [torch.Generator().manual_seed(7) for _ in range(2)]
-    wanted = ReferenceSampler(name, DDPMProcess(), schedule, clip=0.5)(network(), noise, generators[0])
-    got = make_sampler(name, DDPMProcess(), schedule, clip=0.5)(network(), noise, generators[1])
+    wanted = ReferenceSampler(name, DDPMProcess(), schedule, clip=0.5)(
+        network(), noise, torch.Generator().manual_seed(7)
+    )
+    got = make_sampler(name, DDPMProcess(), schedule, clip=0.5)(network(), noise, drawing(noise.shape, 7))
     torch.testing.assert_close(got, wanted, rtol=2e-4, atol=2e-5)
     assert got.abs().max() <= 0.5 + 1e-5
 
@@ -81,8 +88,7 @@ def test_many_steps_reproduce_a_known_distribution(name):
     """Data N(0.3, 0.2): the score is known, so mean and spread of the samples are."""
     process = EDMProcess(sigma_min=0.002, sigma_last=0.002, sigma_max=80.0, schedule="karras")
     noise = torch.randn(4096, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(1)
-    samples = make_sampler(name, process, 400)(exact(process, 0.3, 0.2), noise, generator)
+    samples = make_sampler(name, process, 400)(exact(process, 0.3, 0.2), noise, drawing(noise.shape, 1))
     assert samples.mean().item() == pytest.approx(0.3, abs=0.01)
     assert samples.std().item() == pytest.approx(0.2, rel=0.06)
 
@@ -99,9 +105,9 @@ def test_second_order_is_closer_than_first_at_few_steps():
 
 def test_random_samplers_repeat_with_the_same_generator_and_only_then():
     sampler, noise = make_sampler("euler_ancestral", EDMProcess(), 5), torch.randn(2, 4, 6)
-    one, same, other = (sampler(network(), noise, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    one, same, other = (sampler(network(), noise, drawing(noise.shape, seed)) for seed in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
-    assert sampler.random and not make_sampler("ddim", EDMProcess(), 5).random
+    assert sampler.draws == 4 and make_sampler("ddim", EDMProcess(), 5).draws == 0
 
 
 def test_ddpm_levels_are_diffusion_policys():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from policies.act import ACTConfig
+from policies.chunk_net import Request
 from policies.chunking import ExecutionConfig
 from policies.denoisers import MLPConfig, TransformerConfig
 from policies.gcbc import GCBCConfig
@@ -12,9 +13,10 @@ from policies.inputs import InputConfig
 from policies.processes import DDPMProcess, EDMProcess, FlowProcess
 from policies.samplers import make_sampler
 from policies.score import ScoreConfig
+from policies.torch_source import TorchSource
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig, TensorWindows
 from robot_rl.batch import Windows
-from robot_rl.errors import ConfigError, DataError
+from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.types import ActionSpec, ArraySpec, ObservationSpec
 
 NAMES = ("side", "block_0.x", "block_0.y")
@@ -227,10 +229,12 @@ def test_guidance_is_the_linear_combination_of_both_estimates(goal_model):
     observation = {"state": torch.zeros(6, 1, 3)}
     goal = {"state": torch.ones(6, 3)}
     noisy, c_noise = torch.randn(6, 4, 2), torch.tensor(-0.3)
-    told = goal_model.estimate(noisy, c_noise, goal_model.inputs(observation, goal))
-    free = goal_model.estimate(noisy, c_noise, goal_model.inputs(observation, None))
+    nothing = torch.zeros(6, 4, 2), torch.zeros(6, 4)
+    told = goal_model.estimate(noisy, c_noise, goal_model.inputs(observation, goal), *nothing)
+    free = goal_model.estimate(noisy, c_noise, goal_model.inputs(observation, goal, torch.zeros(6)), *nothing)
     goal_model.use_sampler(goal_model.sampler, 2.0)
-    guided = goal_model.estimate(noisy, c_noise, goal_model.contexts(observation, goal))
+    request = Request(observation, goal, torch.ones(6), noisy, noisy[None, :0], *nothing)
+    guided = goal_model.estimate(noisy, c_noise, goal_model.contexts(request), *nothing)
     torch.testing.assert_close(guided, free + 2.0 * (told - free))
 
 
@@ -271,7 +275,6 @@ def test_a_goal_is_dropped_whole():
     tokens = model.inputs(observation, goal, torch.tensor([1.0, 0.0]))
     assert tokens[0, -1].tolist() == [1.0, 1.0, 1.0, 1.0]
     assert tokens[1, -1].tolist() == [0.0, 0.0, 0.0, 0.0]
-    torch.testing.assert_close(tokens[1], model.inputs(observation, None)[1])
 
 
 def test_padded_actions_do_not_count():
@@ -320,3 +323,20 @@ def test_normalizers_travel_with_the_weights():
 def test_nonsense_is_refused(wrong):
     with pytest.raises(ConfigError):
         wrong()
+
+
+def test_a_network_as_a_source_takes_only_what_fits():
+    config = ScoreConfig(horizon=4, network=SMALL)
+    source = TorchSource(build(config))
+    tensors = build(config, seed=1).state_dict()
+    source.load(tensors)
+    chunk = source.sample({"state": np.ones((1, 3), np.float32)}, {"state": np.ones(3, np.float32)},
+                          np.ones((4, 2), np.float32), 0, np.zeros((1, 2), np.float32))  # fmt: skip
+    assert chunk.shape == (4, 2) and (chunk[0] == 0.0).all()
+    name = next(iter(tensors))
+    for wrong in ({}, {**tensors, name: torch.zeros(7)}, {**tensors, name: torch.full_like(tensors[name], torch.nan)}):
+        with pytest.raises(SpecError):
+            source.load(wrong)
+    again = source.sample({"state": np.ones((1, 3), np.float32)}, {"state": np.ones(3, np.float32)},
+                          np.ones((4, 2), np.float32), 0, np.zeros((1, 2), np.float32))  # fmt: skip
+    np.testing.assert_array_equal(chunk, again)

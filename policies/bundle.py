@@ -1,0 +1,93 @@
+"""An exported policy: samples chunks with numpy and onnxruntime, and needs nothing else of this project.
+
+`robot-rl export` puts a copy of this file into the bundle as `runtime.py`:
+
+    from runtime import Bundle
+    bundle = Bundle("path/of/the/bundle")
+    chunk = bundle.sample({"state": history}, {"state": goal}, noise, seed=0, prefix=None)   # (H, A)
+
+Shape letters: T observations, H horizon, A action, P prefix, K draws.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+FORMAT = "robot-rl policy bundle"
+VERSION = 1
+DESCRIPTION, GRAPH, WEIGHTS, RUNTIME = "bundle.json", "policy.onnx", "policy.safetensors", "runtime.py"
+Array = np.ndarray[Any, Any]
+
+
+class BundleError(ValueError):
+    """A bundle that is not one, is damaged, or is asked for something it cannot do."""
+
+
+class Bundle:
+    """Implements `policies.chunking.ChunkSource`."""
+
+    def __init__(self, path: Path | str, threads: int = 1) -> None:
+        """Raises `BundleError` when what lies at `path` is not a whole bundle."""
+        path = Path(path)
+        try:
+            self.description = json.loads((path / DESCRIPTION).read_text())
+            graph = (path / GRAPH).read_bytes()
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{path} is not a policy bundle: {error}") from error
+        if self.description.get("format") != FORMAT or self.description.get("version") != VERSION:
+            raise BundleError(f"{path / DESCRIPTION} does not describe a {FORMAT} of version {VERSION}")
+        if hashlib.sha256(graph).hexdigest() != self.description["sha256"]:
+            raise BundleError(f"{path / GRAPH} is not the graph that {DESCRIPTION} describes; export again")
+        self.horizon, self.history = int(self.description["horizon"]), int(self.description["history"])
+        self.action_dim, self.draws = len(self.description["action"]["names"]), int(self.description["draws"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        providers = onnxruntime.get_available_providers()
+        self._session = onnxruntime.InferenceSession(graph, options, providers=providers)
+        self._wanted = {one.name: one for one in self._session.get_inputs()}
+
+    def sample(
+        self,
+        observation: Mapping[str, Array],
+        goal: Mapping[str, Array] | None,
+        noise: Array,
+        seed: int,
+        prefix: Array | None,
+    ) -> Array:
+        """A chunk (H, A).
+
+        Observations each (T, ...), the goal each (...) or None, unit Gaussian noise (H, A), and a prefix (P, A) of
+        actions that are decided, or None. `seed` is of the noise that some samplers draw on the way.
+        """
+        shape = (self.horizon, self.action_dim)
+        length = 0 if prefix is None else len(prefix)
+        placed, mask = np.zeros(shape, np.float32), np.zeros(self.horizon, np.float32)
+        if prefix is not None:
+            placed[:length], mask[:length] = prefix, 1.0
+        fresh = np.random.default_rng(seed).standard_normal((self.draws, 1, *shape), np.float32)
+        given = {"noise": noise[None], "prefix": placed[None], "prefix_mask": mask[None], "fresh": fresh}
+        given["told"] = np.full(1, float(goal is not None), np.float32)
+        for key in self.description["observation"]:
+            if key not in observation:
+                raise BundleError(
+                    f"the observation lacks {key!r}; this policy sees {list(self.description['observation'])}"
+                )
+            given[f"observation/{key}"] = observation[key][None]
+            told = observation[key][-1] * 0 if goal is None else goal[key]
+            given[f"goal/{key}"] = told[None]
+        feed = {name: np.ascontiguousarray(given[name]) for name in self._wanted}
+        for name, value in feed.items():
+            if list(value.shape) != list(self._wanted[name].shape):
+                raise BundleError(f"{name} is {value.shape}, expected {tuple(self._wanted[name].shape)}")
+        return np.asarray(self._session.run(None, feed)[0])[0]
+
+    def load(self, tensors: Mapping[str, Any]) -> None:
+        """A bundle's weights are part of its graph: `BundleError`."""
+        raise BundleError("an exported policy does not learn; run the policy itself, and export again")

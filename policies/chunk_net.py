@@ -1,0 +1,80 @@
+"""What all networks that sample chunks share: drawing the noise, putting a prefix in its place.
+
+Shape letters: B batch, T observations, H horizon, A action, P prefix, K draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from policies.inputs import InputTokens, Moments
+from policies.normalizer import Normalizer
+from robot_rl.types import STATE_KEY
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """All that one chunk depends on, as tensors alone, so that it can be traced and exported."""
+
+    observation: Mapping[str, Tensor]  # each (B, T, ...)
+    goal: Mapping[str, Tensor]  # each (B, ...)
+    told: Tensor  # (B,) 1 where the goal counts, 0 where there is none
+    noise: Tensor  # (B, H, A) unit Gaussian, to begin with
+    fresh: Tensor  # (K, B, H, A) unit Gaussian, for samplers that draw on the way
+    prefix: Tensor  # (B, H, A) actions that are decided, where
+    prefix_mask: Tensor  # (B, H) is 1
+
+
+class ChunkNet(nn.Module):
+    """A subclass implements `answer`, and `loss` of `robot_rl.algorithms.imitation.ChunkModel`."""
+
+    draws = 0
+    """Noises that sampling takes beside the first."""
+
+    def __init__(self, inputs: InputTokens, actions: Normalizer, horizon: int) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.actions = actions
+        self.horizon, self.history = horizon, inputs.history
+
+    def answer(self, request: Request) -> Tensor:
+        """The chunk (B, H, A), its prefix in place."""
+        raise NotImplementedError
+
+    def fit_normalizers(self, moments: Moments) -> None:
+        """Take mean and standard deviation of the data."""
+        if self.inputs.normalizer is not None:
+            self.inputs.normalizer.fit(*moments[STATE_KEY])
+        self.actions.fit(*moments["action"])
+
+    @torch.no_grad()
+    def sample(
+        self,
+        observation: Mapping[str, Tensor],
+        goal: Mapping[str, Tensor] | None,
+        noise: Tensor,
+        generator: torch.Generator | None = None,
+        prefix: Tensor | None = None,
+    ) -> Tensor:
+        """Chunks (B, H, A) from unit Gaussian `noise` of that shape; observations each (B, T, ...), goal (B, ...).
+
+        A `prefix` (B, P, A) of actions that are already decided begins the chunk.
+        """
+        told = noise.new_full((len(noise),), float(goal is not None))
+        if goal is None:
+            goal = {key: torch.zeros_like(value[:, 0]) for key, value in observation.items()}
+        fresh = torch.randn((self.draws, *noise.shape), generator=generator, device=noise.device, dtype=noise.dtype)
+        length = 0 if prefix is None else prefix.shape[1]
+        placed = torch.zeros_like(noise) if prefix is None else functional.pad(prefix, (0, 0, 0, self.horizon - length))
+        mask = (torch.arange(self.horizon, device=noise.device) < length).to(noise.dtype)
+        return self.answer(Request(observation, goal, told, noise, fresh, placed, mask.expand(len(noise), -1)))
+
+
+def with_prefix(chunk: Tensor, prefix: Tensor, mask: Tensor) -> Tensor:
+    """`chunk` (B, H, A) with `prefix` (B, H, A) where `mask` (B, H) is 1."""
+    return torch.where(mask.unsqueeze(-1) > 0.5, prefix, chunk)

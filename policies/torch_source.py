@@ -1,0 +1,62 @@
+"""Chunks from a network in torch.
+
+Shape letters: B batch, T observations, H horizon, A action, P prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from policies.chunk_net import ChunkNet
+from robot_rl.algorithms.networks import find_device
+from robot_rl.errors import SpecError
+from robot_rl.types import FloatArray, Observation
+
+
+class TorchSource:
+    """Implements `policies.chunking.ChunkSource`."""
+
+    def __init__(self, model: ChunkNet, device: str = "cpu") -> None:
+        self._device = find_device(device)
+        self.model = model.to(self._device).eval().requires_grad_(False)
+        self.horizon, self.history = self.model.horizon, self.model.history
+
+    def load(self, tensors: Mapping[str, Any]) -> None:
+        """Take new parameters; `SpecError` and the old ones kept when they do not fit."""
+        current = self.model.state_dict()
+        new = {name: torch.as_tensor(value) for name, value in tensors.items()}
+        if different := sorted(set(current) ^ set(new)):
+            raise SpecError(f"policy parameters differ in {different[:5]}; other policy configuration?")
+        for name, value in new.items():
+            if value.shape != current[name].shape or not value.isfinite().all():
+                raise SpecError(f"policy parameter {name} does not fit, or is not finite")
+        self.model.load_state_dict(new)
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        observation: Observation,
+        goal: Observation | None,
+        noise: FloatArray,
+        seed: int,
+        prefix: FloatArray | None,
+    ) -> FloatArray:
+        """A chunk (H, A)."""
+        chunk = self.model.sample(
+            self._batch(observation),
+            None if goal is None else self._batch(goal),
+            self._tensor(noise),
+            torch.Generator(self._device).manual_seed(seed),
+            None if prefix is None else self._tensor(prefix),
+        )
+        return chunk[0].cpu().numpy()
+
+    def _batch(self, observation: Observation) -> dict[str, Tensor]:
+        return {key: self._tensor(value) for key, value in observation.items()}
+
+    def _tensor(self, value: Any) -> Tensor:
+        return torch.as_tensor(value, device=self._device).unsqueeze(0)

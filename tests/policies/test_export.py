@@ -1,0 +1,149 @@
+"""An exported policy does what the policy does, without torch and without this project."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("onnxscript")
+
+from policies.act import ACTConfig
+from policies.bundle import Bundle, BundleError
+from policies.chunking import ChunkPolicy, ExecutionConfig
+from policies.denoisers import MLPConfig, TransformerConfig
+from policies.export import compare, export_bundle
+from policies.gcbc import GCBCConfig
+from policies.inputs import InputConfig
+from policies.processes import DDPMProcess
+from policies.score import ScoreConfig
+from policies.torch_source import TorchSource
+from robot_rl.errors import ConfigError
+from robot_rl.types import ActionSpec, ArraySpec, Goal, ObservationSpec
+
+STATE = ObservationSpec({"state": ArraySpec((3,), names=("a", "b", "c"))})
+MIXED = ObservationSpec({**STATE.arrays, "image/front": ArraySpec((32, 32, 3), "uint8", 0, 255)})
+ACTION = ActionSpec(("x", "y"), 0.1, 0.1)
+SMALL = MLPConfig(width=32, blocks=1)
+CASES = {
+    "score": (ScoreConfig(horizon=6, network=SMALL, guidance=2.0, max_prefix=2), STATE),
+    "images": (
+        ScoreConfig(horizon=6, inputs=InputConfig(history=2), network=TransformerConfig(width=32, layers=1, heads=4)),
+        MIXED,
+    ),
+    "ddpm": (ScoreConfig(horizon=6, network=SMALL, process=DDPMProcess(), sampler="ddpm", steps=5, clip=1.0), STATE),
+    "gcbc": (GCBCConfig(), STATE),
+    "act": (ACTConfig(horizon=6, width=32, heads=4, encoder_layers=1, execution=ExecutionConfig(execute=4)), STATE),
+}
+
+
+def build(name):
+    config, spec = CASES[name]
+    torch.manual_seed(0)
+    net = config.build(spec, ACTION)
+    rng = np.random.default_rng(0)
+    net.fit_normalizers({"state": (rng.normal(size=3), rng.random(3) + 0.5), "action": (np.zeros(2), np.full(2, 0.4))})
+    return net, spec
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Path of the bundle of a case, each made once."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            net, spec = build(name)
+            made[name] = tmp_path_factory.mktemp("export") / name
+            export_bundle(net, made[name], spec, ACTION, {"task": "test", "rate_hz": 10.0})
+        return made[name]
+
+    return get
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_the_bundle_samples_the_same_chunks(name, exported):
+    net, spec = build(name)
+    assert compare(net.eval(), Bundle(exported(name)), spec) < 1e-4
+
+
+def test_the_bundle_runs_without_torch_and_without_the_project(exported):
+    path = exported("score")
+    code = """
+import sys, json, numpy as np
+sys.path.insert(0, sys.argv[1])
+from runtime import Bundle
+rng = np.random.default_rng(3)
+bundle = Bundle(sys.argv[1])
+noise = rng.standard_normal((6, 2)).astype(np.float32)
+chunk = bundle.sample({"state": np.ones((1, 3), np.float32)}, {"state": np.full(3, 0.5, np.float32)}, noise, 0, None)
+foreign = [name for name in sys.modules if name.split(".")[0] in ("torch", "robot_rl", "policies", "diffusers")]
+print(json.dumps([chunk.tolist(), foreign]))
+"""
+    result = subprocess.run([sys.executable, "-I", "-c", code, str(path)], capture_output=True, text=True, check=True)
+    chunk, foreign = json.loads(result.stdout)
+    assert foreign == []
+    noise = np.random.default_rng(3).standard_normal((6, 2)).astype(np.float32)
+    source = TorchSource(build("score")[0])
+    wanted = source.sample(
+        {"state": np.ones((1, 3), np.float32)}, {"state": np.full(3, 0.5, np.float32)}, noise, 0, None
+    )
+    np.testing.assert_allclose(chunk, wanted, atol=1e-4)
+
+
+def test_a_bundle_acts_in_the_place_of_the_network(exported):
+    execution = ExecutionConfig(execute=3)
+    policies = [
+        ChunkPolicy(source, execution, STATE, ACTION, seed=4)
+        for source in (Bundle(exported("score")), TorchSource(build("score")[0]))
+    ]
+    for policy in policies:
+        policy.reset(Goal({"state": np.array([1.0, 2.0, 3.0], np.float32)}))
+    for k in range(10):
+        actions = [policy.act({"state": np.full(3, k / 10, np.float32)}) for policy in policies]
+        np.testing.assert_allclose(*actions, atol=1e-4)
+
+
+def test_what_is_not_a_whole_bundle_is_refused(exported, tmp_path):
+    with pytest.raises(BundleError, match="not a policy bundle"):
+        Bundle(tmp_path)
+    path = exported("score")
+    copied = tmp_path / "copy"
+    copied.mkdir()
+    for name in ("bundle.json", "policy.onnx"):
+        (copied / name).write_bytes((path / name).read_bytes())
+    (copied / "policy.onnx").write_bytes((path / "policy.onnx").read_bytes()[:-5])
+    with pytest.raises(BundleError, match="export again"):
+        Bundle(copied)
+    description = json.loads((path / "bundle.json").read_text())
+    (copied / "bundle.json").write_text(json.dumps({**description, "version": 9}))
+    with pytest.raises(BundleError, match="version 1"):
+        Bundle(copied)
+
+
+def test_wrong_inputs_are_named(exported):
+    bundle = Bundle(exported("score"))
+    noise = np.zeros((6, 2), np.float32)
+    with pytest.raises(BundleError, match="lacks 'state'"):
+        bundle.sample({}, None, noise, 0, None)
+    with pytest.raises(BundleError, match="observation/state is"):
+        bundle.sample({"state": np.zeros((2, 3), np.float32)}, None, noise, 0, None)
+    with pytest.raises(BundleError, match="does not learn"):
+        bundle.load({})
+
+
+def test_a_folder_is_not_overwritten(exported):
+    net, spec = build("score")
+    with pytest.raises(ConfigError, match="exists"):
+        export_bundle(net, exported("score"), spec, ACTION, {})
+
+
+def test_a_graph_that_does_something_else_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("policies.export.compare", lambda *_: 0.5)
+    net, spec = build("gcbc")
+    with pytest.raises(ConfigError, match="differs"):
+        export_bundle(net, tmp_path / "bundle", spec, ACTION, {})
+    assert list(tmp_path.iterdir()) == []
