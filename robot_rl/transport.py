@@ -1,4 +1,4 @@
-"""The actor's line to the learner when both live in one process: tests, benchmarks, simulation in lockstep."""
+"""The actor's line to a learner in the same process (tests, benchmarks, simulation in lockstep), or to none at all."""
 
 from __future__ import annotations
 
@@ -37,3 +37,19 @@ class LocalTransport:
     def _publish(self) -> tuple[int, Mapping[str, Tensor]]:
         self._published = self.learner.updates
         return self.learner.updates, self.learner.algorithm.policy_state()
+
+
+class NoLearner:
+    """Stands for the learner when a finished policy acts: its parameters never change."""
+
+    def __init__(self, version: int, tensors: Mapping[str, Tensor]) -> None:
+        self._parameters = (version, tensors)
+
+    def send(self, event: EpisodeStart | Transition | EpisodeEnd) -> None:
+        """Nobody learns from it."""
+
+    def parameters(self) -> tuple[int, Mapping[str, Tensor]] | None:
+        return None
+
+    def flush(self) -> tuple[int, Mapping[str, Tensor]]:
+        return self._parameters

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rclpy.context import Context
 from std_msgs.msg import String
@@ -31,10 +31,11 @@ from hardware.nodes.human import PHASE, PHASE_QOS, PhaseMessage, TopicHuman
 from hardware.nodes.lifecycle import ManagedNode, run
 from hardware.nodes.transport import RosTransport, TransportConfig
 from hardware.ros_world import RosWorld, RosWorldConfig
-from robot_rl.actor import Actor
+from robot_rl.actor import Actor, FlushingTransport, LearnedPolicy, ScheduleConfig
 from robot_rl.apps.wiring import build_policy, node_experiment
-from robot_rl.env import RobotEnv
+from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.errors import HardwareError
+from robot_rl.protocols import Subscriber
 from robot_rl.records import EpisodeLog, EpisodeRecord, duty_cycle, without_nan
 from robot_rl.typed import to_dataclass, to_plain
 from robot_rl.types import Verdict
@@ -65,10 +66,26 @@ class ActorNodeConfig:
     """Patience, and whether to begin paused."""
 
 
-class ActorNode(ManagedNode[ActorNodeConfig]):
-    """Thin: topics and services here, episodes in `EpisodeRunner`."""
+C = TypeVar("C", bound=ActorNodeConfig)
 
-    def __init__(self, name: str, config_class: type[ActorNodeConfig], context: Context, config_text: str = "") -> None:
+
+@dataclass(frozen=True)
+class Parts:
+    """What an actor process is put together from."""
+
+    experiment: Any
+    env_config: EnvConfig
+    policy: LearnedPolicy
+    schedule: ScheduleConfig
+    transport: FlushingTransport
+    learner: LearnerWatch | None
+    subscribers: tuple[Subscriber, ...] = ()
+
+
+class ActorNode(ManagedNode[C]):
+    """Thin: topics and services here, episodes in `EpisodeRunner`. A subclass may `prepare` other parts."""
+
+    def __init__(self, name: str, config_class: type[C], context: Context, config_text: str = "") -> None:
         super().__init__(name, config_class, context, config_text)
         self._runner: EpisodeRunner | None = None
         self._told_s = -math.inf
@@ -77,8 +94,8 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
         config = self.config
         self._directory = Path(config.run_dir) / "actor"
         self._directory.mkdir(parents=True, exist_ok=True)
-        experiment = node_experiment(config.task, config.seed, config.overrides)
-        env_config = experiment.task.env
+        self._parts = parts = self.prepare()
+        env_config = parts.env_config
         world_config = to_dataclass(
             RosWorldConfig,
             {
@@ -92,26 +109,24 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
         )
         self._world = RosWorld(world_config, lambda: self._started().scene_is_ready())
         env = RobotEnv(self._world, env_config)
-        self._transport = RosTransport(self, config.transport, self.get_name())
         self._human = human = TopicHuman(self, env.action_spec.dim)
-        self._learner = LearnerWatch()
         self._phases = self.create_publisher(String, PHASE, PHASE_QOS)
         self._episodes = self.create_publisher(String, "training/episode", 100)
-        self.create_subscription(String, "training/metrics", self._learner.hear, 10)
         self._recorder = EpisodeRecorder(
             Path(config.run_dir) / "episodes",
             env.observation_spec,
             env.action_spec,
-            configuration=to_plain(experiment),
+            configuration=to_plain(parts.experiment),
         )
-        policy = build_policy(experiment)
         log = EpisodeLog(self._directory / "episodes.jsonl", self._on_record)
-        actor = Actor(env, policy, human, self._transport, experiment.schedule, log, [self._recorder])
+        actor = Actor(
+            env, parts.policy, human, parts.transport, parts.schedule, log, [self._recorder, *parts.subscribers]
+        )
         self._rate_hz = env_config.rate_hz
         self._runner = EpisodeRunner(
             actor,
             human,
-            self._learner,
+            parts.learner,
             self._world.guard_status,
             self._announce,
             self.get_logger(),
@@ -120,6 +135,24 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
         if log.records:
             self.get_logger().info(f"resumed after {len(log.records)} episodes, {log.env_steps} steps of learning")
         self._create_services(self._runner)
+
+    def prepare(self) -> Parts:
+        """Policy and schedule of the experiment, and the line to its learner."""
+        config = self.config
+        experiment = node_experiment(config.task, config.seed, config.overrides)
+        learner = LearnerWatch()
+        self.create_subscription(String, "training/metrics", learner.hear, 10)
+        self._line = transport = RosTransport(self, config.transport, self.get_name())
+        policy = build_policy(experiment)
+        return Parts(experiment, experiment.task.env, policy, experiment.schedule, transport, learner)
+
+    def drained(self) -> bool:
+        """Whether everything that was to be sent has been."""
+        return not self._line.outbox.pending
+
+    def result(self) -> dict[str, Any]:
+        """What a summary needs and the episodes do not say."""
+        return {"learner": dict(self._parts.learner.metrics) if self._parts.learner else {}}
 
     def activate(self) -> None:
         self._started().thread.start()
@@ -150,7 +183,7 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
         if runner.thread.ident is not None:
             runner.thread.join()
         deadline_s = time.monotonic() + DRAIN_S
-        while self._transport.outbox.pending and time.monotonic() < deadline_s:
+        while not self.drained() and time.monotonic() < deadline_s:
             time.sleep(0.05)
         try:
             self._world.release()
@@ -193,7 +226,8 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
         if time.monotonic() - self._told_s > PROGRESS_S:
             self._told_s = time.monotonic()
             self.get_logger().info(runner.actor.progress())
-        metrics = self._learner.metrics
+        learner = self._parts.learner
+        metrics = learner.metrics if learner else {}
         duty = duty_cycle(runner.actor.log.records, self._rate_hz)
         content = asdict(record) | {
             "episode": len(runner.actor.log.records),
@@ -204,9 +238,7 @@ class ActorNode(ManagedNode[ActorNodeConfig]):
         self._episodes.publish(String(data=json.dumps(without_nan(content))))
 
     def _write_result(self, records: Sequence[EpisodeRecord]) -> None:
-        """What a summary needs and the episodes do not say."""
-        duty = duty_cycle(records, self._rate_hz)
-        content = without_nan({"learner": dict(self._learner.metrics), "duty_cycle": duty})
+        content = without_nan({**self.result(), "duty_cycle": duty_cycle(records, self._rate_hz)})
         partial = self._directory / f".result.{os.getpid()}"
         partial.write_text(json.dumps(content, indent=1))
         partial.replace(self._directory / "result.json")

@@ -62,12 +62,13 @@ class EpisodeRunner:
         self,
         actor: Actor,
         human: TopicHuman,
-        learner: LearnerWatch,
+        learner: LearnerWatch | None,
         guard_status: Callable[[], Mapping[str, str]],
         announce: Callable[[PhaseMessage], None],
         log: RcutilsLogger,
         config: RunnerConfig,
     ) -> None:
+        """Without a `learner` nothing waits for one: the policy is a finished one."""
         self.actor = actor
         self.finished = False
         self.error: BaseException | None = None
@@ -175,7 +176,7 @@ class EpisodeRunner:
                 self._is_disarmed = False
             held = self._paused or self._is_disarmed
             allowed = not held or self._permits > 0
-            needs_learner = phase != "evaluate" and not self._learner.is_alive
+            needs_learner = phase != "evaluate" and self._learner is not None and not self._learner.is_alive
             if allowed and not needs_learner:
                 self._permits = max(self._permits - 1, 0)
                 return True

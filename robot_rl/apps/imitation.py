@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from data.cache import Cache, open_cache
+from data.episode import EpisodeInfo
 from data.loader import load_batches
 from data.store import EpisodeStore
 from data.windows import GoalConfig, Padding, WindowConfig, WindowSampler
@@ -21,7 +22,7 @@ from policies.torch_source import TorchSource
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig
 from robot_rl.apps.wiring import build_task_env
 from robot_rl.batch import Windows
-from robot_rl.errors import ConfigError, SpecError
+from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.protocols import Env
 from robot_rl.types import STATE_KEY, ActionSpec, ObservationSpec
 from sim.ogbench_env import OgbenchTask
@@ -46,6 +47,8 @@ class ImitationExperiment:
     """Where goals come from."""
     padding: Padding = "repeat"
     """What stands for actions after an episode's end."""
+    phases: tuple[str, ...] = ("demo", "play")
+    """Of the episodes to learn from: demo (successful ones), play, learn, evaluate."""
     batch_size: int = 256
     """Windows per update."""
     held_out: float = 0.05
@@ -98,10 +101,10 @@ def open_material(experiment: ImitationExperiment) -> Material:
         experiment.goals,
         getattr(policy, "sees_future", False),
     )
-    usable = np.flatnonzero([info.usable for info in cache.infos])
-    kept = np.zeros(len(cache.infos), bool)
-    kept[usable] = True
-    out = np.zeros_like(kept)
+    kept = np.array([_is_wanted(info, experiment.phases) for info in cache.infos], bool)
+    usable, out = np.flatnonzero(kept), np.zeros_like(kept)
+    if not len(usable):
+        raise DataError(f"{experiment.data} has no episode of {', '.join(experiment.phases)} to learn from")
     if experiment.held_out and len(usable) > 1:
         out[usable[:: max(round(1.0 / experiment.held_out), 2)]] = True
     train = WindowSampler(cache.arrays, cache.ends, config, seed=experiment.seed, episodes=kept & ~out)
@@ -109,6 +112,11 @@ def open_material(experiment: ImitationExperiment) -> Material:
     if out.any():
         held_out = WindowSampler(cache.arrays, cache.ends, config, seed=experiment.seed + 1, episodes=out)
     return Material(cache, store.observation_spec, store.action_spec, train, held_out)
+
+
+def _is_wanted(info: EpisodeInfo, phases: tuple[str, ...]) -> bool:
+    """A failed demonstration shows the wrong thing; play has no success."""
+    return info.usable and info.phase in phases and (info.success or info.phase == "play")
 
 
 def build_model(experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec) -> ChunkNet:

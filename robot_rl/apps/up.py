@@ -2,6 +2,7 @@
 
 robot-rl up graph=demo headless=true
 robot-rl up graph=fr3 robot_ip=172.16.0.2
+robot-rl up graph=deploy policy=runs/imitate/lift_score_seed0 episodes=20
 robot-rl up my_lab.yaml namespace=left
 """
 
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--list", action="store_true", help="list the graphs and their arguments")
     parser.add_argument("--dry-run", action="store_true", help="print the command lines and start nothing")
-    parser.add_argument("--run-dir", type=Path, help="where logs go (default: runs/<graph>)")
+    parser.add_argument("--run-dir", type=Path, help="where logs go (default: the graph's run_dir, or runs/<graph>)")
     parser.add_argument("--quiet", action="store_true", help="nodes' output only into the log files")
 
 
@@ -46,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
         for process in graph.processes:
             console.print(f"{process.node.name}: {' '.join(process.command)}", soft_wrap=True, markup=False)
         return 0
-    return supervise(graph, args.run_dir or Path("runs") / graph.name, console, args.quiet)
+    run_dir = args.run_dir or Path(str(graph.args.get("run_dir") or Path("runs") / graph.name))
+    return supervise(graph, run_dir, console, args.quiet)
 
 
 def load(words: list[str]) -> Graph:
