@@ -1,0 +1,170 @@
+"""Score policies on OGBench's play: BESO in three steps against cloning on the same data, and how long a chunk takes.
+
+  python benchmarks/score_policy.py --quick --lerobot-python runs/peer/bin/python      # cube-single, one seed
+  python benchmarks/score_policy.py --seed 0 --device cuda --out benchmarks/results/score_policy.json
+
+Play by OGBench's own oracles, gathered here (1000 episodes of 1001 steps a task; the same for every arm and seed).
+Every policy is trained for a fixed number of updates on the same windows and its last weights are evaluated at the
+five goals, from start states that are the same for all arms. Arms:
+
+  beso     policy=score, three steps; goals at most --max-goal-steps ahead
+  beso50   the same weights in fifty steps
+  gcbc     OGBench's GCBC on the same goals as beso
+  gcbc_ogbench   OGBench's GCBC as published: goals anywhere ahead, one action, batch of 1024; for calibration
+
+Finished runs are kept in --work and not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chunk_latency import measure
+from figures import Figure, add_arguments, write_result
+
+from robot_rl.statistics import wilson_interval
+
+TASKS = ("cube-single", "cube-double", "scene")
+BARS = {"cube-single": 0.53, "cube-double": 0.36, "scene": 0.42}
+PUBLISHED_GCBC = {"cube-single": 0.06, "cube-double": 0.01, "scene": 0.05}  # 2410.20092, table 2
+FIFTY = ("policy.steps=50",)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything."""
+
+    play_episodes: int
+    updates: int
+    episodes: int
+    seeds: int
+
+
+QUICK = Size(play_episodes=100, updates=8000, episodes=4, seeds=1)
+FULL = Size(play_episodes=1000, updates=300_000, episodes=20, seeds=5)
+
+
+def arms(max_goal_steps: int) -> dict[str, tuple[str, ...]]:
+    """Overrides of each arm that is trained."""
+    near = f"goals.max_steps={max_goal_steps}"
+    cloning = ("policy=gcbc", "algorithm.ema_decay=0", "algorithm.final_rate=1", "algorithm.warmup_updates=0")
+    return {
+        "beso": ("policy=score", near, "algorithm.learning_rate=0.0005"),
+        "gcbc": (*cloning, near),
+        "gcbc_ogbench": (*cloning, "batch_size=1024"),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    parser.add_argument("--seeds", type=int, help="number of seeds (default: 5, quick: 1)")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all (quick: cube-single)")
+    parser.add_argument("--updates", type=int, help=f"of each policy (default: {FULL.updates}, quick: {QUICK.updates})")
+    parser.add_argument("--max-goal-steps", type=int, default=120, help="how far ahead a goal may lie in training")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--work", type=Path, default=Path("runs/score_policy"), help="where finished runs are kept")
+    parser.add_argument("--lerobot-python", help="interpreter of an environment with LeRobot 0.4.4, for the latency")
+    args = parser.parse_args()
+    size = QUICK if args.quick else FULL
+    tasks = args.tasks or (("cube-single",) if args.quick else TASKS)
+    seeds = range(args.seed, args.seed + (args.seeds or size.seeds))
+    updates = args.updates or size.updates
+    for task in tasks:
+        data = args.work / "play" / f"{task}_{size.play_episodes}"
+        _robot_rl("play", task, "--episodes", str(size.play_episodes), "--out", str(data), "--jobs", str(args.jobs))
+    jobs = [
+        Job(task, arm, overrides, seed, updates, size, args.device, args.work)
+        for task in tasks
+        for arm, overrides in arms(args.max_goal_steps).items()
+        for seed in seeds
+    ]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        results = [one for group in pool.map(run_job, jobs) for one in group]
+    figures = [figure for task in tasks for figure in summarize(task, results)]
+    figures += measure(args.seed, args.lerobot_python, 1, turns=10 if args.quick else 30)
+    write_result(args, figures, {"runs": results, "updates": updates, "play_episodes": size.play_episodes})
+    return 0 if all(figure.holds is not False for figure in figures) else 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One policy to train and evaluate."""
+
+    task: str
+    arm: str
+    overrides: tuple[str, ...]
+    seed: int
+    updates: int
+    size: Size
+    device: str
+    work: Path
+
+    @property
+    def run_dir(self) -> Path:
+        return self.work / f"{self.task}_{self.size.play_episodes}_{self.arm}_{self.updates}_seed{self.seed}"
+
+
+def run_job(job: Job) -> list[dict[str, Any]]:
+    """Train (or go on) and evaluate (or read) one policy; BESO in fifty steps, too."""
+    data = job.work / "play" / f"{job.task}_{job.size.play_episodes}"
+    words = [f"task={job.task}", f"data={data}", f"seed={job.seed}", *job.overrides]
+    words += [f"algorithm.updates={job.updates}", f"algorithm.device={job.device}"]
+    if not (job.run_dir / "checkpoints" / f"step_{job.updates:09d}").exists():
+        _robot_rl("imitate", *words, "--run-dir", str(job.run_dir), "--resume", "--threads", "1")
+    results = [evaluate(job, job.arm, ())]
+    if job.arm == "beso":
+        results.append(evaluate(job, "beso50", FIFTY))
+    return results
+
+
+def evaluate(job: Job, arm: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Success of the last weights, with the evaluation's start states of the same seed for all arms."""
+    out = job.run_dir / f"{arm}_{job.size.episodes}.json"
+    if not out.exists():
+        words = [str(job.run_dir), "--episodes", str(job.size.episodes), "--seed", str(job.seed), "--out", str(out)]
+        _robot_rl("evaluate", *words, *overrides)
+    content = json.loads(out.read_text())
+    episodes = content.pop("episodes")
+    successes = sum(one["success"] for one in episodes)
+    return {"task": job.task, "arm": arm, "seed": job.seed, "n": len(episodes), "successes": successes, **content}
+
+
+def summarize(task: str, results: Sequence[dict[str, Any]]) -> list[Figure]:
+    """Pooled success of each arm, and what is asked of their differences."""
+    pooled: dict[str, Figure] = {}
+    for arm in dict.fromkeys(one["arm"] for one in results):
+        runs = [one for one in results if (one["task"], one["arm"]) == (task, arm)]
+        successes, episodes = (sum(one[key] for one in runs) for key in ("successes", "n"))
+        name = f"{task}.success" + ("" if arm == "beso" else f".{arm}")
+        bar = BARS[task] if arm == "beso" else None
+        pooled[arm] = Figure(name, successes / episodes, "share", bar, episodes, wilson_interval(successes, episodes))
+    beso, cloning = pooled["beso"].interval, pooled["gcbc"].interval
+    assert beso is not None and cloning is not None
+    calibration = pooled["gcbc_ogbench"].value - PUBLISHED_GCBC[task]
+    lost = pooled["beso"].value - pooled["beso50"].value
+    return [
+        *pooled.values(),
+        Figure(f"{task}.beso_above_gcbc", beso[0] - cloning[1], "between the 95 % intervals", 0.0, 1, None),
+        Figure(f"{task}.three_steps_minus_fifty", lost, "difference", -0.02, pooled["beso"].n, None),
+        Figure(f"{task}.gcbc_minus_published", calibration, "difference", None, pooled["gcbc_ogbench"].n, None),
+    ]
+
+
+def _robot_rl(*words: str) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "robot_rl.apps.cli", *words], env=environment, check=True, stdout=sys.stderr)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
