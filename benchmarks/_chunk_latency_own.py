@@ -21,6 +21,7 @@ import torch
 
 from policies.bundle import Bundle
 from policies.export import export_bundle
+from policies.samplers import Sampler
 from policies.score import ScoreModel
 from policies.torch_source import TorchSource
 from robot_rl.apps.config import compose
@@ -53,6 +54,7 @@ def bare_network(net: ScoreModel, observation: Any, goal: Any, noise: Any) -> Ca
     tensors = [{key: torch.from_numpy(value)[None] for key, value in one.items()} for one in (observation, goal)]
     context = net.inputs(*tensors)
     noisy, level = torch.from_numpy(noise)[None], torch.tensor(-0.3)
+    assert isinstance(net.sampler, Sampler)
     evaluations, denoiser = len(net.sampler.stages), net.denoiser
 
     def run() -> None:

@@ -1,6 +1,7 @@
 """The samplers of `policies.samplers` by `diffusers`' own schedulers: what the tables are tested against.
 
 Slower (a scheduler costs about as much as a small network), but another's code: `ScoreConfig.tables = false` uses it.
+What is drawn on the way comes from diffusers, so that `draws` is 0; such a sampler cannot be exported.
 """
 
 # diffusers' schedulers have the attributes that are set here; their stubs say otherwise.
@@ -21,7 +22,16 @@ from robot_rl.errors import ConfigError, UnknownNameError
 class ReferenceSampler:
     """Called as a `Sampler` is."""
 
-    def __init__(self, name: str, process: Process, steps: int, clip: float | None = None) -> None:
+    draws = 0
+
+    def __init__(
+        self,
+        name: str,
+        process: Process,
+        steps: int,
+        clip: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
         """Raises `ConfigError` for a sampler that diffusers does not have for this process."""
         kind = type(process).__name__
         builders = {one: build for (of, one), build in _SCHEDULERS.items() if of == kind}
@@ -29,24 +39,33 @@ class ReferenceSampler:
             raise UnknownNameError(f"diffusers' sampler for {kind}", name, builders)
         if clip is not None and not isinstance(process, DDPMProcess):
             raise ConfigError("diffusers clips estimates of DDPM and DDIM only")
-        self._process, self._steps = process, steps
+        self._process, self._steps, self._generator = process, steps, generator
         self._levels = process.levels(steps)
         self._scheduler, self._noise_wanted, self._twice, self._arguments = builders[name](process, clip)
         first = process.coefficients(self._levels[:1])
         self.initial_std = float(((first.signal * process.data_std) ** 2 + first.noise**2).sqrt())
 
-    def __call__(self, network: Network, noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """From unit Gaussian `noise` (B, H, A) to a clean chunk."""
+    def __call__(
+        self,
+        network: Network,
+        noise: Tensor,
+        draw: Callable[[], Tensor] | None = None,
+        correct: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """From unit Gaussian `noise` (B, H, A) to a clean chunk; `draw` is not asked, see above."""
         scheduler, levels = self._scheduler, self._set_levels()
         sample = noise * self.initial_std
         arguments = dict(self._arguments)
         if "generator" in scheduler.step.__code__.co_varnames:
-            arguments["generator"] = generator
+            arguments["generator"] = self._generator
         for level, timestep in zip(levels, scheduler.timesteps, strict=True):
             one = self._process.coefficients(level.reshape(1))
             if hasattr(scheduler, "scale_model_input"):
                 scheduler.scale_model_input(sample, timestep)  # some insist on being asked; its answer is not used
             output = network(sample * float(one.c_in), noise.new_tensor(float(one.c_noise)))
+            if correct is not None:
+                estimate = correct(float(one.c_skip) * sample + float(one.c_out) * output)
+                output = (estimate - float(one.c_skip) * sample) / float(one.c_out)
             if self._noise_wanted:
                 estimate = float(one.c_skip) * sample + float(one.c_out) * output
                 output = (sample - estimate) / float(level)

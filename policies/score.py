@@ -16,6 +16,7 @@ from policies.denoisers import MLPConfig, Shape, TransformerConfig
 from policies.inputs import InputConfig, InputTokens
 from policies.normalizer import Normalizer
 from policies.processes import DDPMProcess, EDMProcess, FlowProcess
+from policies.reference_samplers import ReferenceSampler
 from policies.samplers import Sampler, make_sampler
 from robot_rl.algorithms.imitation import TensorWindows
 from robot_rl.errors import ConfigError
@@ -38,6 +39,8 @@ class ScoreConfig:
     """See `policies.samplers.SAMPLERS`."""
     steps: int = 3
     """Of the sampler."""
+    tables: bool = True
+    """Sample by tables of coefficients; otherwise by diffusers' schedulers, which is slower."""
     clip: float | None = None
     """Magnitude that estimates of the (scaled) chunk are clipped to while sampling; Diffusion Policy's is 1."""
     goal_dropout: float = 0.1
@@ -57,7 +60,11 @@ class ScoreConfig:
             raise ConfigError(f"need goal_dropout in [0, 1], guidance >= 0, 0 <= max_prefix < horizon; got {self}")
         if self.guidance not in (0.0, 1.0) and not self.goal_dropout:
             raise ConfigError("guidance other than 0 and 1 needs a network trained with goal_dropout > 0")
-        make_sampler(self.sampler, self.process, self.steps)  # wrong names are found now, not after training
+        self.build_sampler()  # wrong names are found now, not after training
+
+    def build_sampler(self) -> Sampler | ReferenceSampler:
+        build = make_sampler if self.tables else ReferenceSampler
+        return build(self.sampler, self.process, self.steps, self.clip)
 
     def build(self, observation_spec: ObservationSpec, action_spec: ActionSpec) -> ScoreModel:
         return ScoreModel(self, observation_spec, action_spec)
@@ -73,9 +80,9 @@ class ScoreModel(ChunkNet):
         per_step = action_spec.dim + (config.max_prefix > 0)
         shape = Shape(inputs.tokens, inputs.features, config.horizon, per_step, action_spec.dim)
         self.denoiser = config.network.build(shape)
-        self.use_sampler(make_sampler(config.sampler, config.process, config.steps, config.clip), config.guidance)
+        self.use_sampler(config.build_sampler(), config.guidance)
 
-    def use_sampler(self, sampler: Sampler, guidance: float | None = None) -> None:
+    def use_sampler(self, sampler: Sampler | ReferenceSampler, guidance: float | None = None) -> None:
         """Sample otherwise than configured; the weights stay."""
         self.sampler = sampler
         self.draws = sampler.draws

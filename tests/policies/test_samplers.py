@@ -36,7 +36,7 @@ def network(seed=0):
 def test_a_table_samples_what_diffusers_samples(kind, name, steps):
     process = PROCESSES[kind]
     noise = torch.randn(4, 8, 6, generator=torch.Generator().manual_seed(steps))
-    wanted = ReferenceSampler(name, process, steps)(network(), noise, torch.Generator().manual_seed(7))
+    wanted = ReferenceSampler(name, process, steps, generator=torch.Generator().manual_seed(7))(network(), noise)
     got = make_sampler(name, process, steps)(network(), noise, drawing(noise.shape, 7))
     torch.testing.assert_close(got, wanted, rtol=2e-4, atol=2e-5)
 
@@ -45,12 +45,25 @@ def test_a_table_samples_what_diffusers_samples(kind, name, steps):
 @pytest.mark.parametrize("schedule", [16, 100])
 def test_clipped_estimates_agree_too(name, schedule):
     noise = torch.randn(4, 8, 6, generator=torch.Generator().manual_seed(1)) * 3.0
-    wanted = ReferenceSampler(name, DDPMProcess(), schedule, clip=0.5)(
-        network(), noise, torch.Generator().manual_seed(7)
-    )
+    drawn = torch.Generator().manual_seed(7)
+    wanted = ReferenceSampler(name, DDPMProcess(), schedule, clip=0.5, generator=drawn)(network(), noise)
     got = make_sampler(name, DDPMProcess(), schedule, clip=0.5)(network(), noise, drawing(noise.shape, 7))
     torch.testing.assert_close(got, wanted, rtol=2e-4, atol=2e-5)
     assert got.abs().max() <= 0.5 + 1e-5
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
+def test_corrected_estimates_agree_too(kind, name):
+    """As with a prefix: part of every estimate is put right."""
+    process, noise = PROCESSES[kind], torch.randn(4, 8, 6, generator=torch.Generator().manual_seed(1))
+
+    def correct(estimate):
+        return torch.cat([torch.full_like(estimate[:, :3], 0.2), estimate[:, 3:]], 1)
+
+    generator = torch.Generator().manual_seed(7)
+    wanted = ReferenceSampler(name, process, 4, generator=generator)(network(), noise, None, correct)
+    got = make_sampler(name, process, 4)(network(), noise, drawing(noise.shape, 7), correct)
+    torch.testing.assert_close(got, wanted, rtol=5e-4, atol=5e-5)
 
 
 @pytest.mark.parametrize("schedule", ["karras", "linear", "exponential"])

@@ -246,6 +246,14 @@ def test_a_prefix_stays_as_given_and_the_rest_goes_with_it(goal_model):
     assert (chunk[:, 2:, 0] > 0).float().mean() > 0.95
 
 
+def test_diffusers_own_schedulers_can_be_chosen():
+    one = tensors(windows())
+    noise = torch.randn(8, 4, 2, generator=torch.Generator().manual_seed(0))
+    models = [build(ScoreConfig(horizon=4, network=SMALL, tables=tables)) for tables in (True, False)]
+    chunks = [model.sample(one.observation, one.goal, noise, prefix=torch.zeros(8, 1, 2)) for model in models]
+    torch.testing.assert_close(*chunks, rtol=1e-4, atol=1e-4)
+
+
 def test_a_prefix_steers_a_network_that_was_not_trained_with_any():
     model = train(ScoreConfig(horizon=4, network=SMALL), left_or_right)
     one = tensors(left_or_right(0, batch=400))
