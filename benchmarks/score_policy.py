@@ -9,7 +9,7 @@ five goals, from start states that are the same for all arms. Arms:
 
   beso     policy=score, three steps; goals at most --max-goal-steps ahead
   beso50   the same weights in fifty steps
-  gcbc     OGBench's GCBC on the same goals as beso
+  gcbc     OGBench's GCBC on the same goals, inputs and statistics as beso
   gcbc_ogbench   OGBench's GCBC as published: goals anywhere ahead, one action, batch of 1024; for calibration
 
 Finished runs are kept in --work and not repeated.
@@ -59,7 +59,7 @@ def arms(max_goal_steps: int) -> dict[str, tuple[str, ...]]:
     cloning = ("policy=gcbc", "algorithm.ema_decay=0", "algorithm.final_rate=1", "algorithm.warmup_updates=0")
     return {
         "beso": ("policy=score", near, "algorithm.learning_rate=0.0005"),
-        "gcbc": (*cloning, near),
+        "gcbc": (*cloning, near, "policy.normalize=true", "policy.inputs.goal_difference=true"),
         "gcbc_ogbench": (*cloning, "batch_size=1024"),
     }
 

@@ -28,7 +28,7 @@ from robot_rl.types import ActionSpec, ObservationSpec
 class GCBCConfig:
     """The network."""
 
-    inputs: InputConfig = field(default_factory=InputConfig)
+    inputs: InputConfig = field(default_factory=lambda: InputConfig(goal_difference=False))
     """Observations and goals."""
     horizon: int = 1
     """Actions of a chunk; OGBench's GCBC has one."""

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from policies.encoders import ImageEncoder
 from policies.normalizer import Normalizer
 from robot_rl.errors import ConfigError
 from robot_rl.types import STATE_KEY, ArraySpec, ObservationSpec
 
+CLOSE_PER_STD = 10.0
 Moments = Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]
 """`state` and `action` -> mean and standard deviation of each element."""
 
@@ -33,6 +35,8 @@ class InputConfig:
     """Whether it is told a goal."""
     goal_elements: tuple[str, ...] = ("*",)
     """Elements of the state that a goal speaks of, by name with * as wildcard, e.g. block_*; others do not matter."""
+    goal_difference: bool = True
+    """Whether it also sees how far the state is from the goal, enlarged where it is close."""
     image_channels: tuple[int, ...] = (32, 32, 32)
     """Channels of each camera's convolutions."""
     image_features: int = 128
@@ -44,7 +48,7 @@ class InputConfig:
 
 
 class InputTokens(nn.Module):
-    """Observations (each (B, T, ...)) and a goal (each (B, ...)) to tokens (B, T + 1, F); the last is the goal's.
+    """Observations (each (B, T, ...)) and a goal (each (B, ...)) to tokens (B, C, F): T, the goal's, the difference's.
 
     A token is the normalised state, the features of every camera, and 1 in the goal's token while there is a goal:
     a goal left out is all zeros, so that one network is both goal-conditioned and goal-free.
@@ -55,8 +59,9 @@ class InputTokens(nn.Module):
     def __init__(self, config: InputConfig, spec: ObservationSpec) -> None:
         super().__init__()
         self.history = config.history
-        self.tokens = config.history + config.goal
         self.has_goal = config.goal
+        self.has_difference = config.goal and config.goal_difference and spec.state_dim > 0
+        self.tokens = config.history + config.goal + self.has_difference
         self._keys = spec.image_keys
         self.normalizer = Normalizer(spec.state_dim) if spec.state_dim else None
         cameras = {}
@@ -80,9 +85,17 @@ class InputTokens(nn.Module):
             return tokens
         told = self._features({key: value.unsqueeze(1) for key, value in goal.items()}, self.goal_mask)
         told = torch.cat([told, torch.ones_like(told[..., :1])], -1)
+        if self.has_difference:
+            told = torch.cat([told, self._difference(observation[STATE_KEY][:, -1], goal[STATE_KEY])], 1)
         if keep_goal is not None:
             told = told * keep_goal.reshape(-1, 1, 1)
         return torch.cat([tokens, told], 1)
+
+    def _difference(self, state: Tensor, goal: Tensor) -> Tensor:
+        """asinh of the difference (B, 1, F) in units of a tenth of the data's spread: a placement is decided there."""
+        assert self.normalizer is not None
+        apart = (self.normalizer(goal) - self.normalizer(state)) * self.goal_mask
+        return functional.pad(torch.asinh(apart * CLOSE_PER_STD), (0, self.features - self.state_dim)).unsqueeze(1)
 
     def observe(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Tokens of observations alone (B, T, F)."""

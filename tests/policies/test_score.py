@@ -279,10 +279,21 @@ def test_goals_speak_of_the_chosen_elements_alone():
 
 def test_a_goal_is_dropped_whole():
     model = build(ScoreConfig(horizon=4, network=SMALL))
-    observation, goal = {"state": torch.zeros(2, 1, 3)}, {"state": torch.ones(2, 3)}
+    observation, goal = {"state": torch.zeros(2, 1, 3)}, {"state": torch.tensor([[1.0, 0.0, -0.1]] * 2)}
     tokens = model.inputs(observation, goal, torch.tensor([1.0, 0.0]))
-    assert tokens[0, -1].tolist() == [1.0, 1.0, 1.0, 1.0]
-    assert tokens[1, -1].tolist() == [0.0, 0.0, 0.0, 0.0]
+    seen, told, apart = tokens[0]
+    assert seen.tolist() == [0.0, 0.0, 0.0, 0.0]
+    assert told.tolist() == pytest.approx([1.0, 0.0, -0.1, 1.0])
+    assert apart.tolist() == pytest.approx([np.arcsinh(10.0), 0.0, -np.arcsinh(1.0), 0.0])
+    assert not tokens[1].any()
+
+
+def test_the_difference_to_the_goal_can_be_left_out():
+    inputs = InputConfig(goal_difference=False)
+    model = build(ScoreConfig(horizon=4, network=SMALL, inputs=inputs))
+    one = tensors(windows())
+    assert model.inputs(one.observation, one.goal).shape == (8, 2, 4)
+    assert build(ScoreConfig(horizon=4, network=SMALL)).inputs(one.observation, one.goal).shape == (8, 3, 4)
 
 
 def test_padded_actions_do_not_count():
