@@ -89,5 +89,6 @@ class Bundle:
         return np.asarray(self._session.run(None, feed)[0])[0]
 
     def load(self, tensors: Mapping[str, Any]) -> None:
-        """A bundle's weights are part of its graph: `BundleError`."""
-        raise BundleError("an exported policy does not learn; run the policy itself, and export again")
+        """A bundle's weights are part of its graph: `BundleError` for any others."""
+        if tensors:
+            raise BundleError("an exported policy does not learn; run the policy itself, and export again")

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from policies.encoders import ImageEncoder, PixelEncoder, StateEncoder
+from policies.parameters import load_parameters
 from robot_rl.algorithms.networks import GRIPPER_VALUES, PolicyNetworks
 from robot_rl.critics import DiscreteCritic
 from robot_rl.ensemble import EnsembleMLP
-from robot_rl.errors import ConfigError, SpecError
+from robot_rl.errors import ConfigError
 from robot_rl.types import STATE_KEY, ActionSpec, FloatArray, Goal, Observation, ObservationSpec
 
 GRIPPER_TARGET = "gripper.target"  # element of the environment's state
@@ -119,18 +120,7 @@ class GaussianPolicy:
 
     def load(self, version: int, tensors: Mapping[str, Any]) -> None:
         """Take new parameters (tensors or arrays); `SpecError` and the old ones kept when they do not fit."""
-        current = self._networks.state_dict()
-        if different := sorted(set(current) ^ set(tensors)):
-            raise SpecError(f"policy parameters {version} differ in {different[:5]}; other policy configuration?")
-        new = {name: torch.as_tensor(value) for name, value in tensors.items()}
-        for name, value in new.items():
-            if value.shape != current[name].shape:
-                raise SpecError(
-                    f"policy parameter {name} has shape {tuple(value.shape)}, expected {tuple(current[name].shape)}"
-                )
-            if not value.isfinite().all():
-                raise SpecError(f"policy parameter {name} of version {version} holds NaN or Inf")
-        self._networks.load_state_dict(new)
+        load_parameters(self._networks, tensors)
         self._version = version
 
     @torch.inference_mode()

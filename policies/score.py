@@ -49,7 +49,6 @@ class ScoreConfig:
     """Classifier-free guidance (2207.12598): 0 ignores the goal, 1 is plain, more exaggerates it."""
     max_prefix: int = 0
     """Longest beginning of a chunk that is given instead of sampled: trained with 0 to as many actions (2512.05964)."""
-
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     """How chunks are played."""
 

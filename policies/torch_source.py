@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from policies.chunk_net import ChunkNet
+from policies.parameters import load_parameters
 from robot_rl.algorithms.networks import find_device
-from robot_rl.errors import SpecError
 from robot_rl.types import FloatArray, Observation
 
 
@@ -27,14 +27,7 @@ class TorchSource:
 
     def load(self, tensors: Mapping[str, Any]) -> None:
         """Take new parameters; `SpecError` and the old ones kept when they do not fit."""
-        current = self.model.state_dict()
-        new = {name: torch.as_tensor(value) for name, value in tensors.items()}
-        if different := sorted(set(current) ^ set(new)):
-            raise SpecError(f"policy parameters differ in {different[:5]}; other policy configuration?")
-        for name, value in new.items():
-            if value.shape != current[name].shape or not value.isfinite().all():
-                raise SpecError(f"policy parameter {name} does not fit, or is not finite")
-        self.model.load_state_dict(new)
+        load_parameters(self.model, tensors)
 
     @torch.inference_mode()
     def sample(

@@ -48,8 +48,8 @@ class DeployNode(ActorNode[DeployNodeConfig]):
         if not isinstance(experiment.task, TaskConfig):
             raise ConfigError(f"{experiment.task.name} exists in lockstep simulation only; deploy runs tasks of an arm")
         if config.bundle:
-            policy: Any = _Exported(load_bundle(experiment, Path(config.bundle)))
-            transport = NoLearner(0, {})
+            policy = load_bundle(experiment, Path(config.bundle))
+            transport = NoLearner(0, {})  # its parameters are part of the bundle
         else:
             policy = build_run_policy(experiment)
             transport = NoLearner(int(checkpoint.name.removeprefix("step_")), read_policy(checkpoint))
@@ -64,33 +64,11 @@ class DeployNode(ActorNode[DeployNodeConfig]):
         return {"chunks": self._chunks.totals()}
 
 
-class _Exported:
-    """An exported policy with the interface of one that learns: its parameters stay."""
-
-    def __init__(self, policy: Any) -> None:
-        self.inner = policy
-        self.deterministic = True
-
-    @property
-    def version(self) -> int:
-        return 0
-
-    def load(self, version: int, tensors: Any) -> None:
-        """They are part of the bundle."""
-
-    def reset(self, goal: Any = None) -> None:
-        self.inner.reset(goal)
-
-    def act(self, observation: Any) -> Any:
-        return self.inner.act(observation)
-
-
 class _ChunkLog:
     """Subscriber that notes how the chunks of each episode were played."""
 
     def __init__(self, policy: Any, path: Path) -> None:
-        inner = getattr(policy, "inner", policy)
-        self._policy = inner if isinstance(inner, ChunkPolicy) else None
+        self._policy = policy if isinstance(policy, ChunkPolicy) else None
         self._path = path
         self._before: dict[str, Any] = {}
 

@@ -95,9 +95,9 @@ class Imitation:
         """One gradient step; returns 0-d tensors to log."""
         self.model.train()
         self._adam.learning_rate = self.learning_rate
-        seed = int(torch.randint(2**62, (1,), generator=self._generator, device=self.device))
         with torch.random.fork_rng(), self._autocast():
-            torch.manual_seed(seed)  # dropout draws from the global generator: resuming must repeat that, too
+            # dropout draws from the global generator: resuming must repeat that, too
+            torch.manual_seed((self.config.seed << 32) + self.updates)
             loss, metrics = self._loss(self._load(windows), self._generator)
         self._adam.minimise(loss)
         self.updates += 1

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from policies.chunking import ChunkPolicy
 from robot_rl.actor import episode_seed
 from robot_rl.apps.config import add_overrides, check_writable, not_negative, positive
 from robot_rl.apps.imitation import build_acting_policy
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"film: {args.video}")
     goals = goals_of(experiment)
     records = evaluate(env, policy, args.episodes, args.seed, track_with=console, goals=goals)
-    result = _result(records, checkpoint, args.seed, goals)
+    result = summarize(records, checkpoint, args.seed, goals)
     low, high = result["success_interval_95"]
     for goal, rate in enumerate(result["success_rate_by_goal"], 1):
         console.print(f"goal {goal}: success {rate:.3f}")
@@ -109,7 +110,7 @@ def load_policy(experiment: Any, checkpoint: Path) -> Policy:
     return policy
 
 
-def load_bundle(experiment: Any, path: Path) -> Policy:
+def load_bundle(experiment: Any, path: Path) -> ChunkPolicy:
     """The exported policy at `path`, for the task of `experiment`."""
     from policies.bundle import Bundle, BundleError
 
@@ -154,7 +155,8 @@ def film(experiment: Any, policy: Policy, path: Path, episodes: int, seed: int) 
         env.close()
 
 
-def _result(records: Sequence[EpisodeRecord], checkpoint: Path, seed: int, goals: int) -> dict[str, Any]:
+def summarize(records: Sequence[EpisodeRecord], checkpoint: Path, seed: int, goals: int) -> dict[str, Any]:
+    """Success with its interval, over all and by goal."""
     successes = [record.steps for record in records if record.success]
     return {
         "checkpoint": checkpoint.name,

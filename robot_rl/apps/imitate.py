@@ -27,8 +27,7 @@ from robot_rl.apps.imitation import ImitationExperiment, build_imitation, check_
 from robot_rl.apps.runs import build_run_env, goals_of
 from robot_rl.apps.train import prepare_run_dir
 from robot_rl.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
-from robot_rl.records import success_rate, without_nan
-from robot_rl.statistics import wilson_interval
+from robot_rl.records import without_nan
 
 LOG_EVERY = 100
 HELD_OUT_EVERY = 2000
@@ -122,14 +121,11 @@ def _evaluate(experiment: ImitationExperiment, run_dir: Path, episodes: int, con
     goals = goals_of(experiment)
     records = evaluate.evaluate(env, policy, episodes, experiment.seed, track_with=console, goals=goals)
     env.close()
-    successes = sum(record.success for record in records)
-    low, high = wilson_interval(successes, len(records))
     summary = {
-        "success_rate": success_rate(records),
-        "success_interval_95": [low, high],
-        "success_rate_by_goal": [success_rate(records[goal::goals]) for goal in range(goals)],
+        **evaluate.summarize(records, checkpoint, experiment.seed, goals),
         "episodes": len(records),
         "updates": experiment.algorithm.updates,
     }
+    low, high = summary["success_interval_95"]
     (run_dir / "summary.json").write_text(json.dumps(without_nan(summary), indent=2) + "\n")
     console.print(f"success {summary['success_rate']:.3f} [{low:.3f}, {high:.3f}] of {len(records)}")

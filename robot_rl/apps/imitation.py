@@ -20,6 +20,7 @@ from policies.chunk_net import ChunkNet
 from policies.chunking import ChunkPolicy, ChunkSource
 from policies.torch_source import TorchSource
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig
+from robot_rl.apps.config import group_choices
 from robot_rl.apps.wiring import build_task_env
 from robot_rl.batch import Windows
 from robot_rl.errors import ConfigError, DataError, SpecError
@@ -67,10 +68,8 @@ class ImitationExperiment:
                 f"{self.held_out}, {self.batch_size}, {self.workers}, {self.seed}"
             )
         if not hasattr(self.policy, "build"):
-            raise ConfigError(
-                f"{type(self.policy).__name__} does not learn chunks; policies that do: score, score_transformer, "
-                "score_pixels, flow, diffusion_policy, gcbc, act, act_jepa"
-            )
+            choices = ", ".join(name for name in group_choices("policy") if not name.startswith("gaussian"))
+            raise ConfigError(f"{type(self.policy).__name__} does not learn chunks; policies that do: {choices}")
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def open_material(experiment: ImitationExperiment) -> Material:
         policy.horizon,
         experiment.padding,
         experiment.goals,
-        getattr(policy, "sees_future", False),
+        policy.sees_future,
     )
     kept = np.array([_is_wanted(info, experiment.phases) for info in cache.infos], bool)
     usable, out = np.flatnonzero(kept), np.zeros_like(kept)

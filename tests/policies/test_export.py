@@ -132,7 +132,8 @@ def test_wrong_inputs_are_named(exported):
     with pytest.raises(BundleError, match="observation/state is"):
         bundle.sample({"state": np.zeros((2, 3), np.float32)}, None, noise, 0, None)
     with pytest.raises(BundleError, match="does not learn"):
-        bundle.load({})
+        bundle.load({"weight": noise})
+    bundle.load({})
 
 
 def test_a_folder_is_not_overwritten(exported):
