@@ -23,6 +23,7 @@ EXTRAS = {
     "gui": ["viser", "trimesh"],
     "play": ["ogbench", "dm_control"],
     "score": ["diffusers"],
+    "words": ["sentence-transformers"],
     "export": ["onnx", "onnxruntime", "onnxscript"],
     "bench": ["rliable", "matplotlib"],
     "dev": [

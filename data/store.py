@@ -92,6 +92,14 @@ class EpisodeStore:
     def steps(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
 
+    def number_of(self, which: str) -> int:
+        """Of the episode with that id, or that number; `DataError` if there is none."""
+        numbers = {info.episode_id: index for index, info in enumerate(self.infos)}
+        number = numbers.get(which, int(which) if which.isdecimal() else -1)
+        if not 0 <= number < len(self):
+            raise DataError(f"{self.path} has no episode {which!r}: need an id, or a number below {len(self)}")
+        return number
+
     def rows(self, index: int, key: str) -> slice:
         """Rows of episode `index` in array `key`."""
         begin, end = (int(self.ends[index - 1]) if index else 0), int(self.ends[index])

@@ -7,7 +7,7 @@ than it has steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,12 +18,14 @@ from data.cache import Cache
 from data.episode import OBSERVATION
 from robot_rl.batch import Returns, Windows
 from robot_rl.errors import ConfigError, DataError, UnknownNameError
-from robot_rl.types import Observation
+from robot_rl.types import Label, Observation
 
 Padding = Literal["repeat", "zero"]
 PADDINGS = ("repeat", "zero")
 UNREACHED = -1
 """`Windows.goal_steps` of a goal that the window's episode does not lead to."""
+WORDLESS = -1
+"""`Windows.text` of a goal that nobody put into words."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class GoalConfig:
     """A future goal lies at least so many steps ahead, where the episode is long enough."""
     max_steps: int | None = None
     """And at most so many."""
+    labelled: float = 0.5
+    """Share of the windows in a labelled part of an episode whose goal is that part's end, told in its words, too."""
 
     def __post_init__(self) -> None:
         weights = (self.future, self.final, self.present, self.random)
@@ -51,6 +55,8 @@ class GoalConfig:
             raise ConfigError(f"weights of goals must not be negative, nor all zero; got {weights}")
         if self.discount is not None and not 0.0 <= self.discount < 1.0:
             raise ConfigError(f"discount of goals must lie in [0, 1), got {self.discount}")
+        if not 0.0 <= self.labelled <= 1.0:
+            raise ConfigError(f"labelled is a share, in [0, 1]; got {self.labelled}")
         if self.min_steps < 1 or (self.max_steps is not None and self.max_steps < self.min_steps):
             raise ConfigError(f"need 1 <= min_steps <= max_steps, got {self.min_steps}, {self.max_steps}")
 
@@ -69,12 +75,41 @@ class WindowConfig:
     """Goals in hindsight."""
     future: bool = False
     """Whether windows hold the observation after each action, too."""
+    start: bool = False
+    """Whether they also hold an observation from which on the goal was brought about: a label's first one, else any."""
 
     def __post_init__(self) -> None:
         if min(self.history, self.horizon) < 1:
             raise ConfigError(f"history and horizon must be at least 1; got {self.history}, {self.horizon}")
         if self.padding not in PADDINGS:
             raise UnknownNameError("padding", self.padding, PADDINGS)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Labelled parts of episodes, by steps counted over all episodes: `begin <= step < end`."""
+
+    begin: NDArray[np.int64]  # (L,)
+    end: NDArray[np.int64]  # (L,)
+    text: NDArray[np.int64]  # (L,) number of the text
+    of_step: NDArray[np.int64]  # (N,) the part of each step, -1 for none; of several the last one
+
+    @classmethod
+    def of(cls, cache: Cache, labels: Mapping[str, Sequence[Label]], texts: Sequence[str]) -> Parts:
+        """`labels` by episode; `DataError` names one that is no part of its episode."""
+        found: list[tuple[int, int, int]] = []
+        number = {text: index for index, text in enumerate(texts)}
+        begins = np.concatenate([[0], cache.ends[:-1]])
+        for info, offset in zip(cache.infos, begins.tolist(), strict=True):
+            for one in labels.get(info.episode_id, ()):
+                if one.end > info.steps:
+                    raise DataError(f"label {one} ends after episode {info.episode_id}, which has {info.steps} steps")
+                found.append((offset + one.begin, offset + one.end, number[one.text]))
+        of_step = np.full(int(cache.ends[-1]) if len(cache.ends) else 0, -1, np.int64)
+        for index, (begin, end, _) in enumerate(found):
+            of_step[begin:end] = index
+        begin, end, text = np.asarray(found, np.int64).reshape(-1, 3).T
+        return cls(begin, end, text, of_step)
 
 
 class WindowSampler:
@@ -89,6 +124,7 @@ class WindowSampler:
         seed: int = 0,
         returns: Returns | None = None,
         episodes: NDArray[np.bool_] | None = None,
+        labels: Parts | None = None,
     ) -> None:
         """`arrays` and `ends` as in `data.cache.Cache`; `episodes` (E,): which ones to use (default: all)."""
         self.config = config
@@ -105,6 +141,7 @@ class WindowSampler:
             raise DataError("there is no episode with a step to draw windows from")
         self._steps = np.flatnonzero(np.repeat(used, self._ends - self._begins))  # (N,) those that may be drawn
         self._returns = returns or Returns()
+        self._labels = labels if labels is not None and len(labels.begin) else None
         self._seed = seed
 
     @classmethod
@@ -127,7 +164,16 @@ class WindowSampler:
         episode = np.searchsorted(self._ends, steps, side="right")
         first, last = self._begins[episode] + episode, self._ends[episode] + episode  # rows of observations
         row = steps + episode
-        goal = self._goal_rows(row, last, rng)
+        goal, start = self._goal_rows(row, last, rng), first
+        text = np.full(len(steps), WORDLESS, np.int64)
+        if self.config.start:
+            start = self._start_rows(first, row, goal, rng)
+        if self._labels is not None:
+            part = self._labels.of_step[steps]
+            chosen = (part >= 0) & (rng.random(len(steps)) < self.config.goals.labelled)
+            goal = np.where(chosen, self._labels.end[part] + episode, goal)
+            start = np.where(chosen, self._labels.begin[part] + episode, start)
+            text = np.where(chosen, self._labels.text[part], WORDLESS)
         on_the_way = (goal >= row) & (goal <= last)
         history, ahead_rows = np.arange(1 - self.config.history, 1), np.arange(1, self.config.horizon + 1)
         action, mask = self._chunk(steps, self._ends[episode])
@@ -138,6 +184,8 @@ class WindowSampler:
             mask=mask,
             goal=self._observe(goal),
             future=self._observe(np.minimum(row[:, None] + ahead_rows, last[:, None])) if self.config.future else {},
+            start=self._observe(start) if self.config.start else {},
+            text=text,
             goal_steps=np.where(on_the_way, goal - row, UNREACHED).astype(np.int64),
             reward=reward,
             discount=discount,
@@ -174,6 +222,14 @@ class WindowSampler:
         step = self._steps[rng.integers(len(self._steps), size=size)]
         anywhere = step + np.searchsorted(self._ends, step, side="right") + 1
         return np.choose(kind, [future, last, row, anywhere])
+
+    def _start_rows(
+        self, first: NDArray[np.int64], row: NDArray[np.int64], goal: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Any row up to the window's own, no farther from the goal than goals may lie."""
+        longest = self.config.goals.max_steps
+        earliest = first if longest is None else np.maximum(first, goal - longest)
+        return rng.integers(np.minimum(earliest, row), row + 1)
 
     def _sum_ahead(
         self, steps: NDArray[np.int64], end: NDArray[np.int64]

@@ -108,7 +108,7 @@ class ACTModel(ChunkNet):
         decoded = self.decoder(self.queries.expand(len(tokens), -1, -1), memory)
         return self.head(decoded), decoded
 
-    def loss(self, windows: TensorWindows, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def imitation_loss(self, windows: TensorWindows, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Absolute error over the actions that exist, plus weighted divergence (and ACT-JEPA's objective)."""
         clean = self.actions(windows.action)
         mean, log_variance = self._name_style(clean, windows.mask)

@@ -21,7 +21,7 @@ import numpy as np
 import onnxruntime
 
 FORMAT = "robot-rl policy bundle"
-VERSION = 1
+VERSION = 2
 DESCRIPTION, GRAPH, WEIGHTS, RUNTIME = "bundle.json", "policy.onnx", "policy.safetensors", "runtime.py"
 Array = np.ndarray[Any, Any]
 
@@ -53,6 +53,19 @@ class Bundle:
         self._session = onnxruntime.InferenceSession(graph, options, providers=providers)
         self._wanted = {one.name: one for one in self._session.get_inputs()}
 
+    def tell(self, goal: Mapping[str, Array], text: str, start: Mapping[str, Array]) -> dict[str, Array] | None:
+        """What `sample` is given for a goal shown, told in words, or both, in an episode that begins with `start`."""
+        words = self.description["words"]
+        if text and words is not None:
+            known = {phrase.lower(): vector for phrase, vector in words.items()}
+            if text.strip().lower() not in known:
+                raise BundleError(f"{text!r} is none of the words it was exported with: {', '.join(sorted(words))}")
+            vector = np.asarray(known[text.strip().lower()], np.float32)
+            return {"text": vector, "worded": np.ones((), np.float32)}
+        if text and not goal:
+            raise BundleError(f"the goal {text!r} is words alone, and this policy was trained without words")
+        return {**goal, **({} if words is None else {f"start/{key}": start[key] for key in start})} if goal else None
+
     def sample(
         self,
         observation: Mapping[str, Array],
@@ -63,8 +76,8 @@ class Bundle:
     ) -> Array:
         """A chunk (H, A).
 
-        Observations each (T, ...), the goal each (...) or None, unit Gaussian noise (H, A), and a prefix (P, A) of
-        actions that are decided, or None. `seed` is of the noise that some samplers draw on the way.
+        Observations each (T, ...), the goal as `tell` returns it or None, unit Gaussian noise (H, A), and a prefix
+        (P, A) of actions that are decided, or None. `seed` is of the noise that some samplers draw on the way.
         """
         shape = (self.horizon, self.action_dim)
         length = 0 if prefix is None else len(prefix)
@@ -80,8 +93,9 @@ class Bundle:
                     f"the observation lacks {key!r}; this policy sees {list(self.description['observation'])}"
                 )
             given[f"observation/{key}"] = observation[key][None]
-            told = observation[key][-1] * 0 if goal is None else goal[key]
-            given[f"goal/{key}"] = told[None]
+        for key, (goal_shape, dtype) in self.description["goal"].items():
+            told = np.zeros(goal_shape, dtype) if goal is None or key not in goal else goal[key]
+            given[f"goal/{key}"] = np.asarray(told)[None]
         feed = {name: np.ascontiguousarray(given[name]) for name in self._wanted}
         for name, value in feed.items():
             if list(value.shape) != list(self._wanted[name].shape):

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from policies.inputs import InputTokens, Moments
 from policies.normalizer import Normalizer
+from robot_rl.algorithms.imitation import TensorWindows
 from robot_rl.types import STATE_KEY
 
 
@@ -31,7 +32,7 @@ class Request:
 
 
 class ChunkNet(nn.Module):
-    """A subclass implements `answer`, and `loss` of `robot_rl.algorithms.imitation.ChunkModel`."""
+    """Implements `robot_rl.algorithms.imitation.ChunkModel`; a subclass, `answer` and `imitation_loss`."""
 
     draws = 0
     """Noises that sampling takes beside the first."""
@@ -45,6 +46,19 @@ class ChunkNet(nn.Module):
     def answer(self, request: Request) -> Tensor:
         """The chunk (B, H, A), its prefix in place."""
         raise NotImplementedError
+
+    def imitation_loss(self, windows: TensorWindows, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """What to minimise (0-d) for chunks as in `windows`, and 0-d tensors to log."""
+        raise NotImplementedError
+
+    def loss(self, windows: TensorWindows, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The imitation loss, and what brings words and changes together where there are words."""
+        windows = self.inputs.put_into_words(windows, generator)
+        loss, metrics = self.imitation_loss(windows, generator)
+        if self.inputs.words is None:
+            return loss, metrics
+        align, more = self.inputs.align(windows)
+        return loss + align, metrics | more
 
     def fit_normalizers(self, moments: Moments) -> None:
         """Take mean and standard deviation of the data."""
@@ -63,16 +77,16 @@ class ChunkNet(nn.Module):
     ) -> Tensor:
         """Chunks (B, H, A) from unit Gaussian `noise` of that shape; observations each (B, T, ...), goal (B, ...).
 
+        What of `InputTokens.goal_arrays` the goal leaves out is zero.
         A `prefix` (B, P, A) of actions that are already decided begins the chunk.
         """
         told = noise.new_full((len(noise),), float(goal is not None))
-        if goal is None:
-            goal = {key: torch.zeros_like(value[:, 0]) for key, value in observation.items()}
+        whole = self.inputs.blank_goal(len(noise), noise.device) | dict(goal or {})
         fresh = torch.randn((self.draws, *noise.shape), generator=generator, device=noise.device, dtype=noise.dtype)
         length = 0 if prefix is None else prefix.shape[1]
         placed = torch.zeros_like(noise) if prefix is None else functional.pad(prefix, (0, 0, 0, self.horizon - length))
         mask = (torch.arange(self.horizon, device=noise.device) < length).to(noise.dtype)
-        return self.answer(Request(observation, goal, told, noise, fresh, placed, mask.expand(len(noise), -1)))
+        return self.answer(Request(observation, whole, told, noise, fresh, placed, mask.expand(len(noise), -1)))
 
 
 def with_prefix(chunk: Tensor, prefix: Tensor, mask: Tensor) -> Tensor:

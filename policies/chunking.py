@@ -55,6 +55,13 @@ class ChunkSource(Protocol):
     horizon: int
     history: int
 
+    def tell(self, goal: Observation, text: str, start: Observation) -> Observation | None:
+        """What `sample` is given for a goal shown, told in words, or both, in an episode that begins with `start`.
+
+        None for no goal; an error for words that it does not know.
+        """
+        ...
+
     def sample(
         self,
         observation: Observation,
@@ -63,7 +70,7 @@ class ChunkSource(Protocol):
         seed: int,
         prefix: FloatArray | None,
     ) -> FloatArray:
-        """A chunk (H, A); observations each (T, ...), goal (...), unit Gaussian noise (H, A), prefix (P, A)."""
+        """A chunk (H, A); observations each (T, ...), goal as told, unit Gaussian noise (H, A), prefix (P, A)."""
         ...
 
     def load(self, tensors: Mapping[str, Any]) -> None:
@@ -106,8 +113,12 @@ class ChunkPolicy:
         rate_hz: float = 10.0,
         seed: int = 0,
         executor: Executor | None = None,
+        goal: Goal | None = None,
     ) -> None:
-        """`executor` runs asynchronous sampling: by default a thread of the policy's own."""
+        """`executor` runs asynchronous sampling: by default a thread of the policy's own.
+
+        `goal` is that of episodes which tell none.
+        """
         self.source = source
         if execution.execute > source.horizon:
             raise ConfigError(f"execute must not exceed the horizon of {source.horizon}, got {execution.execute}")
@@ -120,6 +131,7 @@ class ChunkPolicy:
         self._executor = executor
         self._delays_s: deque[float] = deque(maxlen=DELAYS)
         self._version = 0
+        self._default_goal = goal
         self._pending: Future[FloatArray] | None = None
         self._forget(None)
 
@@ -138,6 +150,8 @@ class ChunkPolicy:
 
     def act(self, observation: Observation) -> FloatArray:
         """Action (A,) of this step, in [-1, 1]."""
+        if self._step == 0 and self._told is not None:
+            self._goal = self.source.tell(self._told.observation, self._told.text, observation)
         self._see(observation)
         if self._pending is not None and self._pending.done():
             self._join()
@@ -160,7 +174,7 @@ class ChunkPolicy:
             self._pending.exception()  # waits; its chunk is of no use any more
         self._pending = None
         self._seen: deque[Observation] = deque(maxlen=self.source.history)
-        self._goal = goal.observation if goal is not None and goal.observation else None
+        self._told, self._goal = goal or self._default_goal, None
         self._actions: dict[int, FloatArray] = {}
         self._step, self._joined, self._last = 0, -self.source.horizon, -1
         self.counters.joints = []

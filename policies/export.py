@@ -9,7 +9,7 @@ import logging
 import shutil
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from policies import bundle
 from policies.chunk_net import ChunkNet, Request
 from robot_rl.errors import ConfigError
-from robot_rl.types import ActionSpec, ObservationSpec
+from robot_rl.types import ActionSpec, ArraySpec, ObservationSpec
 
 OPSET = 20
 PROBES = 8
@@ -38,10 +38,11 @@ class _Traced(nn.Module):
         self.keys = keys
 
     def forward(self, *values: Tensor) -> Tensor:
-        count = len(self.keys)
-        observation = dict(zip(self.keys, values[:count], strict=True))
-        goal = dict(zip(self.keys, values[count : 2 * count], strict=True))
-        return self.net.answer(Request(observation, goal, *values[2 * count :]))
+        seen, goal_keys = len(self.keys), tuple(self.net.inputs.goal_arrays)
+        told = seen + len(goal_keys)
+        observation = dict(zip(self.keys, values[:seen], strict=True))
+        goal = dict(zip(goal_keys, values[seen:told], strict=True))
+        return self.net.answer(Request(observation, goal, *values[told:]))
 
 
 def export_bundle(
@@ -50,15 +51,19 @@ def export_bundle(
     observation_spec: ObservationSpec,
     action_spec: ActionSpec,
     description: Mapping[str, Any],
+    words: Sequence[str] = (),
 ) -> float:
     """Write the bundle to the new folder `path`; returns its largest difference from `net` on random inputs.
 
-    `description` is put beside what the bundle needs itself. Raises `ConfigError` when `path` exists, the packages
-    for exporting are missing, or the graph does not do what the network does.
+    `words` are the goals that the bundle will understand, of a network that knows words: the sentence encoder stays
+    behind. `description` is put beside what the bundle needs itself. Raises `ConfigError` when `path` exists, the
+    packages for exporting are missing, or the graph does not do what the network does.
     """
     if path.exists():
         raise ConfigError(f"{path} exists; choose another folder, or delete it")
     net = net.cpu().eval()
+    task_space = net.inputs.words
+    vectors = None if task_space is None else {text: task_space.encode(text).tolist() for text in words}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir()
@@ -72,6 +77,8 @@ def export_bundle(
             "history": net.history,
             "draws": net.draws,
             "observation": {key: [list(one.shape), one.dtype] for key, one in observation_spec.arrays.items()},
+            "goal": {key: [list(one.shape), one.dtype] for key, one in net.inputs.goal_arrays.items()},
+            "words": vectors,
             "action": {
                 "names": list(action_spec.names),
                 "translation_m": action_spec.translation_m,
@@ -97,7 +104,8 @@ def compare(net: ChunkNet, exported: bundle.Bundle, observation_spec: Observatio
     rng = np.random.default_rng(0)
     worst = 0.0
     for number in range(PROBES):
-        observation, goal = _random(observation_spec, rng, net.history), _random(observation_spec, rng, None)
+        observation = _random(observation_spec.arrays, rng, (net.history,))
+        goal = _random(net.inputs.goal_arrays, rng)
         noise = rng.standard_normal((net.horizon, exported.action_dim), np.float32)
         prefix = noise[: number % net.horizon] * 0.3 if number % 2 and number % net.horizon else None
         told = goal if number % 4 < 2 else None
@@ -119,24 +127,23 @@ def compare(net: ChunkNet, exported: bundle.Bundle, observation_spec: Observatio
     return worst
 
 
-def _random(spec: ObservationSpec, rng: np.random.Generator, history: int | None) -> dict[str, Any]:
-    lead = () if history is None else (history,)
+def _random(arrays: Mapping[str, ArraySpec], rng: np.random.Generator, lead: tuple[int, ...] = ()) -> dict[str, Any]:
     return {
         key: rng.integers(0, 256, (*lead, *one.shape), np.uint8)
         if one.dtype == "uint8"
-        else rng.standard_normal((*lead, *one.shape), np.float32)
-        for key, one in spec.arrays.items()
+        else np.asarray(rng.standard_normal((*lead, *one.shape), np.float32))
+        for key, one in arrays.items()
     }
 
 
 def _write_graph(net: ChunkNet, path: Path, spec: ObservationSpec, action_spec: ActionSpec) -> None:
     keys, rng = tuple(spec.arrays), np.random.default_rng(0)
-    observation, goal = _random(spec, rng, net.history), _random(spec, rng, None)
+    observation, goal = _random(spec.arrays, rng, (net.history,)), _random(net.inputs.goal_arrays, rng)
     shape = (1, net.horizon, action_spec.dim)
-    example = [torch.from_numpy(one[key][None]) for one in (observation, goal) for key in keys]
+    example = [torch.from_numpy(one[None]) for part in (observation, goal) for one in part.values()]
     # five tensors of their own: one that stands twice is taken for one input
     example += [torch.ones(1), *map(torch.zeros, (shape, (net.draws, *shape), shape, shape[:2]))]
-    names = [*(f"observation/{key}" for key in keys), *(f"goal/{key}" for key in keys), *FIXED]
+    names = [*(f"observation/{key}" for key in keys), *(f"goal/{key}" for key in goal), *FIXED]
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():

@@ -71,7 +71,7 @@ class GCBCModel(ChunkNet):
         """Mean chunk (B, H, A), scaled."""
         return self.net(self.inputs(observation, goal, told).flatten(1)).unflatten(-1, (self.horizon, -1))
 
-    def loss(self, windows: TensorWindows, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def imitation_loss(self, windows: TensorWindows, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Negative log-likelihood under unit spread, up to a constant, over the actions that exist."""
         error = self(windows.observation, windows.goal) - self.actions(windows.action)
         return 0.5 * (error.square().sum(-1) * windows.mask).sum() / windows.mask.sum(), {}

@@ -6,7 +6,7 @@ Shape letters: B batch, T observations, S state, F features of a token.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -17,10 +17,16 @@ from torch.nn import functional
 
 from policies.encoders import ImageEncoder
 from policies.normalizer import Normalizer
+from policies.words import TaskSpace, WordsConfig
+from robot_rl.algorithms.imitation import TensorWindows
 from robot_rl.errors import ConfigError
 from robot_rl.types import STATE_KEY, ArraySpec, ObservationSpec
 
 CLOSE_PER_STD = 10.0
+START = "start/"
+"""Prefix, in a goal, of the observation at which its change begins."""
+TEXT, WORDED = "text", "worded"
+"""Keys, in a goal, of the sentence's vector (E,), and of a number that is 1 where it counts."""
 Moments = Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]
 """`state` and `action` -> mean and standard deviation of each element."""
 
@@ -37,6 +43,8 @@ class InputConfig:
     """Elements of the state that a goal speaks of, by name with * as wildcard, e.g. block_*; others do not matter."""
     goal_difference: bool = True
     """Whether it also sees how far the state is from the goal, enlarged where it is close."""
+    words: WordsConfig | None = None
+    """Goals may be told in words, too, aligned with what changes: the policy then sees the change, not the goal."""
     image_channels: tuple[int, ...] = (32, 32, 32)
     """Channels of each camera's convolutions."""
     image_features: int = 128
@@ -60,7 +68,7 @@ class InputTokens(nn.Module):
         super().__init__()
         self.history = config.history
         self.has_goal = config.goal
-        self.has_difference = config.goal and config.goal_difference and spec.state_dim > 0
+        self.has_difference = config.goal and config.goal_difference and not config.words and spec.state_dim > 0
         self.tokens = config.history + config.goal + self.has_difference
         self._keys = spec.image_keys
         self.normalizer = Normalizer(spec.state_dim) if spec.state_dim else None
@@ -73,6 +81,14 @@ class InputTokens(nn.Module):
         self.features = spec.state_dim + len(cameras) * config.image_features + 1
         if self.features == 1:
             raise ConfigError("the observation has neither a state nor an image")
+        self.goal_arrays = dict(spec.arrays) if config.goal else {}
+        """What a goal consists of."""
+        self.words: TaskSpace | None = None
+        if config.goal and config.words is not None:
+            self.words = TaskSpace(config.words, self.features - 1)
+            self.place_task = nn.Linear(config.words.features, self.features - 1)
+            self.goal_arrays |= {START + key: one for key, one in spec.arrays.items()}
+            self.goal_arrays |= {TEXT: ArraySpec((config.words.sentence_features,)), WORDED: ArraySpec(())}
         # the choice of elements is configuration, not a weight: it is not saved
         self.register_buffer("goal_mask", _element_mask(config, spec.arrays.get(STATE_KEY)), persistent=False)
 
@@ -83,13 +99,54 @@ class InputTokens(nn.Module):
         tokens = self.observe(observation)
         if not self.has_goal:
             return tokens
-        told = self._features({key: value.unsqueeze(1) for key, value in goal.items()}, self.goal_mask)
-        told = torch.cat([told, torch.ones_like(told[..., :1])], -1)
+        told = self._goal_features(goal) if self.words is None else self._task(self.words, goal)
+        told = torch.cat([told, torch.ones_like(told[..., :1])], -1).unsqueeze(1)
         if self.has_difference:
             told = torch.cat([told, self._difference(observation[STATE_KEY][:, -1], goal[STATE_KEY])], 1)
         if keep_goal is not None:
             told = told * keep_goal.reshape(-1, 1, 1)
         return torch.cat([tokens, told], 1)
+
+    def _task(self, words: TaskSpace, goal: Mapping[str, Tensor]) -> Tensor:
+        """Features (B, F - 1) of a change, told by observations or in words."""
+        told = torch.where(goal[WORDED].unsqueeze(-1) > 0.5, words.words(goal[TEXT]), self._change(words, goal))
+        return self.place_task(told)
+
+    def _change(self, words: TaskSpace, goal: Mapping[str, Tensor]) -> Tensor:
+        start = {key.removeprefix(START): value for key, value in goal.items() if key.startswith(START)}
+        return words.change(self._goal_features(start), self._goal_features(goal))
+
+    def blank_goal(self, batch: int, device: torch.device) -> dict[str, Tensor]:
+        """Zeros for all of a goal."""
+        return {
+            key: torch.zeros(
+                (batch, *one.shape), dtype=torch.uint8 if one.dtype == "uint8" else torch.float32, device=device
+            )
+            for key, one in self.goal_arrays.items()
+        }
+
+    def put_into_words(self, windows: TensorWindows, generator: torch.Generator) -> TensorWindows:
+        """The same windows with some of the labelled goals told in words; without words as they are."""
+        if self.words is None:
+            return windows
+        labelled = windows.text >= 0
+        lots = torch.rand(len(labelled), generator=generator, device=labelled.device)
+        worded = (labelled & (lots < self.words.config.told_share)).to(lots.dtype)
+        goal = {**windows.goal, **{START + key: value for key, value in windows.start.items()}}
+        table = self.words.table if len(self.words.table) else self.words.table.new_zeros(1, self.words.table.shape[1])
+        goal |= {TEXT: table[windows.text.clamp(min=0)], WORDED: worded}
+        return replace(windows, goal=goal)
+
+    def align(self, windows: TensorWindows) -> tuple[Tensor, dict[str, Tensor]]:
+        """What to minimise (0-d) beside a policy's own loss so that words mean changes; windows as put into words."""
+        if self.words is None:
+            return windows.mask.new_zeros(()), {}
+        labelled = windows.text >= 0
+        goal = {key: value[labelled] for key, value in windows.goal.items()}
+        loss, found = self.words.align(
+            self._change(self.words, goal), self.words.words(goal[TEXT]), windows.text[labelled]
+        )
+        return self.words.config.align_weight * loss, {"align": loss.detach(), "words_found": found}
 
     def _difference(self, state: Tensor, goal: Tensor) -> Tensor:
         """asinh of the difference (B, 1, F) in units of a tenth of the data's spread: a placement is decided there."""
@@ -101,6 +158,10 @@ class InputTokens(nn.Module):
         """Tokens of observations alone (B, T, F)."""
         tokens = self._features(observation)
         return torch.cat([tokens, torch.zeros_like(tokens[..., :1])], -1)
+
+    def _goal_features(self, goal: Mapping[str, Tensor]) -> Tensor:
+        """Of what a goal speaks of (B, F - 1)."""
+        return self._features({key: value.unsqueeze(1) for key, value in goal.items()}, self.goal_mask).squeeze(1)
 
     def _features(self, observation: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """(B, T, F - 1)."""
@@ -117,6 +178,10 @@ class InputTokens(nn.Module):
 def _element_mask(config: InputConfig, spec: ArraySpec | None) -> Tensor:
     """1 for the elements of the state (S,) that goals speak of."""
     names = spec.names if spec is not None else ()
+    if spec is not None and not names:
+        if config.goal_elements != ("*",):
+            raise ConfigError("goal_elements: the elements of this state have no names")
+        return torch.ones(spec.shape)
     chosen = [any(fnmatchcase(name, pattern) for pattern in config.goal_elements) for name in names]
     for pattern in config.goal_elements:
         if names and not any(fnmatchcase(name, pattern) for name in names):

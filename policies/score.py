@@ -87,7 +87,7 @@ class ScoreModel(ChunkNet):
         self.draws = sampler.draws
         self.guidance = self.guidance if guidance is None else guidance
 
-    def loss(self, windows: TensorWindows, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def imitation_loss(self, windows: TensorWindows, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the network's output over the actions that exist: see `policies.processes`."""
         clean, process = self.actions(windows.action), self.config.process
         batch, device = len(clean), clean.device

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from policies.chunk_net import ChunkNet
+from policies.inputs import START, TEXT, WORDED
 from policies.parameters import load_parameters
 from robot_rl.algorithms.networks import find_device
+from robot_rl.errors import ConfigError
 from robot_rl.types import FloatArray, Observation
 
 
@@ -28,6 +31,17 @@ class TorchSource:
     def load(self, tensors: Mapping[str, Any]) -> None:
         """Take new parameters; `SpecError` and the old ones kept when they do not fit."""
         load_parameters(self.model, tensors)
+
+    def tell(self, goal: Observation, text: str, start: Observation) -> Observation | None:
+        """As `ChunkSource.tell`; `ConfigError` when words are all there is and the network knows none."""
+        words = self.model.inputs.words
+        if text and words is not None:
+            return {TEXT: words.encode(text), WORDED: np.ones((), np.float32)}
+        if not goal:
+            if text:
+                raise ConfigError(f"the goal {text!r} is words alone, and this policy was trained without words")
+            return None
+        return goal if words is None else goal | {START + key: value for key, value in start.items()}
 
     @torch.inference_mode()
     def sample(

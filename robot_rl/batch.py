@@ -53,6 +53,8 @@ class Windows:
     mask: NDArray[np.float32]  # (B, H) 1 where the episode had such an action
     goal: Observation  # each (B, ...)
     future: Observation  # each (B, H, ...), the observations after each action; empty unless asked for
+    start: Observation  # each (B, ...), from where the goal was brought about; empty unless asked for
+    text: NDArray[np.int64]  # (B,) number of the text that the goal is worded by; -1 for none
     goal_steps: NDArray[np.int64]  # (B,) steps until the goal was observed; -1 where that never was
     reward: NDArray[np.float32]  # (B,) discounted sum up to the next observation
     discount: NDArray[np.float32]  # (B,) weight of the next observation's value

@@ -186,6 +186,15 @@ class Goal:
     text: str = ""
 
 
+@dataclass(frozen=True, order=True, slots=True)
+class Label:
+    """Steps `begin <= i < end` of an episode, in which `text` was done."""
+
+    begin: int
+    end: int
+    text: str
+
+
 class Verdict(Enum):
     """A label that ends an episode from outside the environment."""
 

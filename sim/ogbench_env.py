@@ -6,7 +6,8 @@ in the world's frame (not the TCP's, as elsewhere) and an increment of the gripp
 The image, if asked for, is the `front_pixels` camera.
 
 Every task has five evaluation goals, chosen by `reset(options={"goal": 1 ... 5})`; without it the reset's seed
-chooses. `reset`'s info holds the `Goal`.
+chooses. `reset`'s info holds the `Goal`. `reset(options={"words": "open the drawer"})` tells a goal in words
+instead (see `sim.ogbench_words`): the episode then begins in a random state in which that can be done.
 """
 
 # ogbench ships no type stubs.
@@ -35,12 +36,14 @@ from robot_rl.types import (
     ObservationSpec,
     Snapshot,
 )
+from sim.ogbench_words import Instruction, View, find_instruction, view
 from sim.rendering import choose_gl, use_gl
 from sim.seeding import seeded
 
 TASKS = ("cube-single", "cube-double", "scene", "puzzle-3x3")
 GOALS = 5
 RATE_HZ = 20.0  # control_timestep of manipspace_env.py
+STARTS = 256  # random states that are tried until one lets an instruction be done
 PLAY_STEPS = 1001  # max_episode_steps of OGBench's data_gen_scripts/commands.sh
 CAMERA = "front"
 IMAGE_HW = (64, 64)
@@ -105,6 +108,7 @@ class OgbenchEnv:
         """`play`: no goal, no success, episodes of `PLAY_STEPS`, targets for the oracles. `cameras`: () or (front,)."""
         self.observation_spec = _observation_spec(task, cameras)
         self.task = task
+        self._names = state_names(task)
         self.rate_hz = RATE_HZ
         self.action_spec = ACTION_SPEC
         self.info: dict[str, Any] = {}
@@ -114,26 +118,51 @@ class OgbenchEnv:
             use_gl(choose_gl())
         self.env = _make(task, play, bool(cameras))
         self._inner: Any = self.env.unwrapped
-        self._step = 0
+        self._instruction: tuple[Instruction, View] | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        goal = (options or {}).get("goal")
-        if goal is not None and (self._play or goal not in range(1, GOALS + 1)):
-            raise ConfigError(f"goal must be 1 to {GOALS}, and not while playing; got {goal}")
+        options = options or {}
+        goal, words = options.get("goal"), options.get("words")
+        if (goal is not None or words) and self._play:
+            raise ConfigError("while playing there is no goal")
+        if goal is not None and goal not in range(1, GOALS + 1):
+            raise ConfigError(f"goal must be 1 to {GOALS}, got {goal}")
+        if words:
+            return self._reset_to_words(words, seed)
         if not self._play and goal is None:
             goal = int(np.random.default_rng(seed).integers(GOALS)) + 1
-        self._inner.goal_seed = seed
-        with seeded(None, seed) if seed is not None else nullcontext():
-            raw, self.info = self.env.reset(
-                seed=seed, options=None if self._play else {"task_id": goal, "render_goal": bool(self._cameras)}
-            )
-        self._step = 0
+        observation = self._reset(seed, goal)
         info: dict[str, Any] = {"stamp_s": self._stamp_s()}
         if not self._play:
             info["goal"] = Goal(self._goal_observation())
-        return self._observe(raw), info
+        return observation, info
+
+    def _reset(self, seed: int | None, goal: int | None) -> Observation:
+        """To the beginning of the task of `goal`, or to a random state, as play begins."""
+        self._inner.goal_seed = seed
+        self._instruction = None
+        mode = self._inner._mode
+        self._inner._mode = mode if goal is not None else "data_collection"
+        try:
+            with seeded(None, seed) if seed is not None else nullcontext():
+                options = {"task_id": goal, "render_goal": bool(self._cameras)} if goal is not None else None
+                raw, self.info = self.env.reset(seed=seed, options=options)
+        finally:
+            self._inner._mode = mode
+        return self._observe(raw)
+
+    def _reset_to_words(self, words: str, seed: int | None) -> tuple[Observation, dict[str, Any]]:
+        """Begin in the first random state of those that follow from `seed` in which it can be done."""
+        instruction = find_instruction(self._names, words)
+        for one in np.random.default_rng(seed).integers(2**31, size=STARTS):
+            observation = self._reset(int(one), None)
+            before = view(self._names, observation[STATE_KEY])
+            if instruction.possible(before):
+                self._instruction = (instruction, before)
+                return observation, {"stamp_s": self._stamp_s(), "goal": Goal(text=words)}
+        raise ConfigError(f"none of {STARTS} random states of {self.task} lets one {words!r}")
 
     def step(
         self, action: FloatArray, *, source: str = "policy"
@@ -141,10 +170,14 @@ class OgbenchEnv:
         self.action_spec.check(action)
         executed = np.clip(action, -1.0, 1.0)
         raw, _, terminated, truncated, self.info = self.env.step(executed)
-        success = bool(self.info["success"]) and not self._play
-        self._step += 1
+        observation = self._observe(raw)
+        if self._instruction is not None:
+            instruction, before = self._instruction
+            success = terminated = instruction.done(before, view(self._names, observation[STATE_KEY]))
+        else:
+            success = bool(self.info["success"]) and not self._play
         info = {"executed_action": executed, "stamp_s": self._stamp_s(), "success": success}
-        return self._observe(raw), float(success), bool(terminated), bool(truncated), info
+        return observation, float(success), bool(terminated), bool(truncated), info
 
     def snapshot(self) -> Snapshot:
         raise ConfigError("OGBench's tasks have no scripted person: their data come from `robot-rl play`")

@@ -16,8 +16,8 @@ from hardware.nodes.actor import ActorNode, ActorNodeConfig, Parts
 from hardware.nodes.lifecycle import run
 from policies.chunking import ChunkPolicy
 from robot_rl.actor import ScheduleConfig
-from robot_rl.apps.evaluate import find_checkpoint, load_bundle, read_policy
-from robot_rl.apps.runs import build_run_policy, read_run
+from robot_rl.apps.evaluate import check_words, find_checkpoint, load_bundle, read_policy
+from robot_rl.apps.runs import build_run_policy, read_goal, read_run
 from robot_rl.errors import ConfigError
 from robot_rl.transport import NoLearner
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
@@ -32,6 +32,10 @@ class DeployNodeConfig(ActorNodeConfig):
     """A run's directory, or one checkpoint in it."""
     bundle: str = ""
     """An exported bundle to act by, instead of the checkpoint."""
+    words: str = ""
+    """The goal in words, for a policy that knows words."""
+    goal: str = ""
+    """Or shown, as STORE#EPISODE: the last observation of a recorded episode."""
     episodes: int = 1_000_000
     """How many to run."""
 
@@ -47,12 +51,15 @@ class DeployNode(ActorNode[DeployNodeConfig]):
         experiment = read_run(run_dir, " ".join(config.overrides).split())
         if not isinstance(experiment.task, TaskConfig):
             raise ConfigError(f"{experiment.task.name} exists in lockstep simulation only; deploy runs tasks of an arm")
+        goal = read_goal(config.words, config.goal)
         if config.bundle:
-            policy = load_bundle(experiment, Path(config.bundle))
+            policy = load_bundle(experiment, Path(config.bundle), goal)
             transport = NoLearner(0, {})  # its parameters are part of the bundle
         else:
-            policy = build_run_policy(experiment)
+            policy = build_run_policy(experiment, goal)
             transport = NoLearner(int(checkpoint.name.removeprefix("step_")), read_policy(checkpoint))
+        if config.words:
+            check_words(policy, config.words)
         schedule = ScheduleConfig(demos=0, learn_steps=0, evaluate_episodes=config.episodes, seed=config.seed)
         self._chunks = _ChunkLog(policy, self._directory / "chunks.jsonl")
         return Parts(experiment, experiment.task.env, policy, schedule, transport, None, (self._chunks,))

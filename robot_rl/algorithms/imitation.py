@@ -33,6 +33,8 @@ class TensorWindows:
     mask: Tensor  # (B, H)
     goal: TensorObservation  # each (B, ...)
     future: TensorObservation  # each (B, H, ...), or empty
+    start: TensorObservation  # each (B, ...), or empty
+    text: Tensor  # (B,) number of the goal's text, -1 for none
 
 
 class ChunkModel(Protocol):
@@ -164,11 +166,13 @@ class Imitation:
         def observe(observation: Mapping[str, object]) -> dict[str, Tensor]:
             return {key: move(array) for key, array in observation.items()}
 
-        observation, goal = observe(windows.observation), observe(windows.goal)
-        if augment and self._augment is not None:
-            observation = {key: self._shift(value) for key, value in observation.items()}
-            goal = {key: self._shift(value) for key, value in goal.items()}
-        return TensorWindows(observation, move(windows.action), move(windows.mask), goal, observe(windows.future))
+        def shift(observation: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {key: self._shift(value) for key, value in observation.items()} if augment else observation
+
+        observation, goal = shift(observe(windows.observation)), shift(observe(windows.goal))
+        start, future = shift(observe(windows.start)), observe(windows.future)
+        action, mask, text = move(windows.action), move(windows.mask), move(windows.text)
+        return TensorWindows(observation, action, mask, goal, future, start, text)
 
     def _shift(self, values: Tensor) -> Tensor:
         """Augment images (B, ..., H, W, 3); anything else stays."""

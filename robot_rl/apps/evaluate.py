@@ -3,16 +3,19 @@
   robot-rl evaluate runs/demo --episodes 100
   robot-rl evaluate runs/door/checkpoints/step_000040000 --episodes 20 --video door.mp4
   robot-rl evaluate runs/imitate/scene_score_seed0 --episodes 20 policy.steps=10 policy.guidance=2
+  robot-rl evaluate runs/imitate/scene_words --words "open the drawer" "close the window" --episodes 20
+  robot-rl evaluate runs/imitate/lift_score_seed0 --goal "runs/play/lift#12"
 
 The start states are the same for every checkpoint with the same --seed, and none of them was trained on. A task
-with goals is evaluated at each of them, from the same start states. Overrides change what acting depends on.
+with goals is evaluated at each of them, from the same start states; or at goals in words, or at one shown by the last
+observation of an episode. Overrides change what acting depends on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,15 +31,24 @@ from policies.chunking import ChunkPolicy
 from robot_rl.actor import episode_seed
 from robot_rl.apps.config import add_overrides, check_writable, not_negative, positive
 from robot_rl.apps.imitation import build_acting_policy
-from robot_rl.apps.runs import build_film_env, build_run_env, build_run_policy, front_camera, goals_of, read_run
+from robot_rl.apps.runs import (
+    build_film_env,
+    build_run_env,
+    build_run_policy,
+    front_camera,
+    goals_of,
+    read_goal,
+    read_run,
+)
 from robot_rl.apps.video import Film
 from robot_rl.checkpoints import latest_checkpoint
-from robot_rl.errors import DataError
+from robot_rl.errors import ConfigError, DataError
 from robot_rl.intervention import Intervention, NoHuman
 from robot_rl.loop import run_episode
 from robot_rl.protocols import Env, Policy, Subscriber
 from robot_rl.records import EpisodeLog, EpisodeRecord, success_rate, without_nan
 from robot_rl.statistics import wilson_interval
+from robot_rl.types import Goal
 
 FILM_HW = (368, 480)
 
@@ -46,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=positive, default=50, help="of each goal, if it has any (default: 50)")
     add_overrides(parser)
     parser.add_argument("--seed", type=not_negative, default=0, help="of the start states (default: 0)")
+    parser.add_argument("--words", nargs="+", default=[], metavar="TEXT", help="goals in words, instead of the task's")
+    parser.add_argument("--goal", default="", metavar="STORE#EPISODE", help="the goal of a task that tells none")
     parser.add_argument("--video", type=Path, help="film the first episodes into this .mp4")
     parser.add_argument("--video-episodes", type=positive, default=5, help="how many of them (default: 5)")
     parser.add_argument("--bundle", type=Path, help="act by this exported bundle instead of the checkpoint")
@@ -58,17 +72,25 @@ def run(args: argparse.Namespace) -> int:
         check_writable(args.out)
     run_dir, checkpoint = find_checkpoint(args.path)
     experiment = read_run(run_dir, args.overrides)
+    goals = goals_of(experiment, args.words)
+    if args.words and not goals:  # the task has no words of its own: it judges by itself, whatever the policy is told
+        goals = [{}]
+        if len(args.words) > 1:
+            raise ConfigError(f"{experiment.task.name} judges one thing only: give one text to --words")
+    told = read_goal(args.words[0] if args.words else "", args.goal)
+    policy = load_bundle(experiment, args.bundle, told) if args.bundle else load_policy(experiment, checkpoint, told)
+    for text in args.words:
+        check_words(policy, text)
     env = build_run_env(experiment)
-    policy = load_bundle(experiment, args.bundle) if args.bundle else load_policy(experiment, checkpoint)
     if args.video:
-        film(experiment, policy, args.video, args.video_episodes, args.seed)
+        film(experiment, policy, args.video, args.video_episodes, args.seed, goals)
         console.print(f"film: {args.video}")
-    goals = goals_of(experiment)
     records = evaluate(env, policy, args.episodes, args.seed, track_with=console, goals=goals)
     result = summarize(records, checkpoint, args.seed, goals)
     low, high = result["success_interval_95"]
-    for goal, rate in enumerate(result["success_rate_by_goal"], 1):
-        console.print(f"goal {goal}: success {rate:.3f}")
+    for number, rate in enumerate(result["success_rate_by_goal"]):
+        name = args.words[number] if args.words else f"goal {number + 1}"
+        console.print(f"{name}: success {rate:.3f}")
     console.print(
         f"{checkpoint.name}: success {result['success_rate']:.3f} [{low:.3f}, {high:.3f}] "
         f"of {len(records)}, {result['mean_success_steps']:.1f} steps"
@@ -99,9 +121,9 @@ def read_policy(checkpoint: Path) -> dict[str, Tensor]:
         raise DataError(f"{checkpoint} holds no readable policy: {error}") from error
 
 
-def load_policy(experiment: Any, checkpoint: Path) -> Policy:
-    """The checkpoint's policy, deterministic where that is a choice."""
-    policy = build_run_policy(experiment)
+def load_policy(experiment: Any, checkpoint: Path, goal: Goal | None = None) -> Policy:
+    """The checkpoint's policy, deterministic where that is a choice; `goal` of episodes that tell none."""
+    policy = build_run_policy(experiment, goal)
     try:
         policy.load(int(checkpoint.name.removeprefix("step_")), read_policy(checkpoint))
     except ValueError as error:
@@ -110,14 +132,24 @@ def load_policy(experiment: Any, checkpoint: Path) -> Policy:
     return policy
 
 
-def load_bundle(experiment: Any, path: Path) -> ChunkPolicy:
-    """The exported policy at `path`, for the task of `experiment`."""
+def load_bundle(experiment: Any, path: Path, goal: Goal | None = None) -> ChunkPolicy:
+    """The exported policy at `path`, for the task of `experiment`; `goal` of episodes that tell none."""
     from policies.bundle import Bundle, BundleError
 
     try:
-        return build_acting_policy(experiment, Bundle(path))
+        return build_acting_policy(experiment, Bundle(path), goal)
     except BundleError as error:
         raise DataError(str(error)) from error
+
+
+def check_words(policy: Policy, text: str) -> None:
+    """`ConfigError` unless the policy understands it: said before anything moves."""
+    if not isinstance(policy, ChunkPolicy):
+        raise ConfigError("this policy knows no goals; `robot-rl imitate` learns one that does")
+    try:
+        policy.source.tell({}, text, {})
+    except ValueError as error:  # of a bundle, which knows nothing of this project's errors
+        raise ConfigError(str(error)) from error
 
 
 def evaluate(
@@ -127,35 +159,39 @@ def evaluate(
     seed: int,
     subscribers: Sequence[Subscriber] = (),
     track_with: Console | None = None,
-    goals: int = 0,
+    goals: Sequence[Mapping[str, Any]] = (),
 ) -> list[EpisodeRecord]:
     """`episodes` episodes from the evaluation start states of `seed`, nobody intervening.
 
-    With `goals` so many at each of them: start state by start state, goal by goal.
+    With `goals` (options of the environment's reset) so many at each of them: start state by start state, goal by goal.
     """
     log = EpisodeLog()
     control = Intervention(policy, NoHuman(env.action_spec.dim), env.action_spec)
-    indices = range(episodes * max(goals, 1))
+    indices = range(episodes * max(len(goals), 1))
     for index in track(indices, "evaluate", console=track_with) if track_with else indices:
-        start, goal = divmod(index, goals) if goals else (index, None)
-        options = None if goal is None else {"goal": goal + 1}
+        start, goal = divmod(index, max(len(goals), 1))
+        options = dict(goals[goal]) if goals else None
         start_seed = episode_seed(seed, "evaluate", start)
         run_episode(env, control, [*subscribers, log], phase="evaluate", seed=start_seed, options=options)
     return log.records
 
 
-def film(experiment: Any, policy: Policy, path: Path, episodes: int, seed: int) -> Path:
-    """Film the first evaluation episodes with the front camera; raises when nothing can render here."""
+def film(
+    experiment: Any, policy: Policy, path: Path, episodes: int, seed: int, goals: Sequence[Mapping[str, Any]] = ()
+) -> Path:
+    """Film the first evaluation episodes (at each goal) with the front camera; raises when nothing can render here."""
     env = build_film_env(experiment, FILM_HW)
     try:
         camera = Film(front_camera(env), env.rate_hz)
-        evaluate(env, policy, episodes, seed, [camera])
+        evaluate(env, policy, episodes, seed, [camera], goals=goals)
         return camera.write(path)
     finally:
         env.close()
 
 
-def summarize(records: Sequence[EpisodeRecord], checkpoint: Path, seed: int, goals: int) -> dict[str, Any]:
+def summarize(
+    records: Sequence[EpisodeRecord], checkpoint: Path, seed: int, goals: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Success with its interval, over all and by goal."""
     successes = [record.steps for record in records if record.success]
     return {
@@ -163,6 +199,6 @@ def summarize(records: Sequence[EpisodeRecord], checkpoint: Path, seed: int, goa
         "seed": seed,
         "success_rate": success_rate(records),
         "success_interval_95": list(wilson_interval(len(successes), len(records))),
-        "success_rate_by_goal": [success_rate(records[goal::goals]) for goal in range(goals)],
+        "success_rate_by_goal": [success_rate(records[goal :: len(goals)]) for goal in range(len(goals))],
         "mean_success_steps": float(np.mean(successes)) if successes else float("nan"),
     }

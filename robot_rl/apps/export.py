@@ -3,7 +3,8 @@
   robot-rl export runs/imitate/scene_score_seed0                     into .../bundle
   robot-rl export runs/imitate/scene_score_seed0 --out /srv/policy policy.steps=5
 
-The bundle needs numpy and onnxruntime. The sampler is part of the graph; overrides choose another one.
+The bundle needs numpy and onnxruntime. The sampler is part of the graph; overrides choose another one. Of a policy
+that knows words, the bundle understands those of its data and of --words: the sentence encoder stays behind.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from data.labels import read_labels, texts_of
 from policies.torch_source import TorchSource
 from robot_rl.apps.config import add_overrides
 from robot_rl.apps.evaluate import find_checkpoint, read_policy
@@ -25,6 +27,9 @@ from robot_rl.errors import ConfigError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="a run's directory, or one checkpoint in it")
     parser.add_argument("--out", type=Path, help="the bundle's folder (default: bundle, in the run's directory)")
+    parser.add_argument(
+        "--words", nargs="+", default=[], metavar="TEXT", help="goals it shall understand, beside those of the data"
+    )
     add_overrides(parser)
 
 
@@ -46,7 +51,10 @@ def run(args: argparse.Namespace) -> int:
         "rate_hz": task.rate_hz,
         "execution": asdict(experiment.policy.execution),
     }
+    words = sorted({*args.words, *texts_of(read_labels(experiment.data))}) if net.inputs.words is not None else []
+    if args.words and not words:
+        raise ConfigError("--words: this policy was trained without words (policy.inputs.words)")
     with console.status("exporting"):
-        difference = export_bundle(net, out, task.observation_spec, task.action_spec, description)
+        difference = export_bundle(net, out, task.observation_spec, task.action_spec, description, words)
     console.print(f"{out}: differs from the policy by at most {difference:.1e} on random inputs")
     return 0

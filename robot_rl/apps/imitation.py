@@ -12,9 +12,10 @@ import torch
 
 from data.cache import Cache, open_cache
 from data.episode import EpisodeInfo
+from data.labels import read_labels, texts_of
 from data.loader import load_batches
 from data.store import EpisodeStore
-from data.windows import GoalConfig, Padding, WindowConfig, WindowSampler
+from data.windows import GoalConfig, Padding, Parts, WindowConfig, WindowSampler
 from policies.augmentation import random_crop
 from policies.chunk_net import ChunkNet
 from policies.chunking import ChunkPolicy, ChunkSource
@@ -25,7 +26,7 @@ from robot_rl.apps.wiring import build_task_env
 from robot_rl.batch import Windows
 from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.protocols import Env
-from robot_rl.types import STATE_KEY, ActionSpec, ObservationSpec
+from robot_rl.types import STATE_KEY, ActionSpec, Goal, ObservationSpec
 from sim.ogbench_env import OgbenchTask
 from sim.tasks import TaskConfig
 
@@ -81,6 +82,8 @@ class Material:
     action_spec: ActionSpec
     train: WindowSampler
     held_out: WindowSampler | None
+    texts: list[str]
+    """That windows' text numbers refer to."""
 
     def batches(self, experiment: ImitationExperiment, start: int) -> Iterator[Windows]:
         """Batches from number `start` to the last one planned."""
@@ -99,18 +102,24 @@ def open_material(experiment: ImitationExperiment) -> Material:
         experiment.padding,
         experiment.goals,
         policy.sees_future,
+        start=policy.inputs.words is not None,
     )
+    labels = read_labels(experiment.data) if policy.inputs.words is not None else {}
+    texts = texts_of(labels)
+    if policy.inputs.words is not None and not texts:
+        raise DataError(f"{experiment.data} has no labels to learn words from; write some: robot-rl data label --help")
+    parts = Parts.of(cache, labels, texts)
     kept = np.array([_is_wanted(info, experiment.phases) for info in cache.infos], bool)
     usable, out = np.flatnonzero(kept), np.zeros_like(kept)
     if not len(usable):
         raise DataError(f"{experiment.data} has no episode of {', '.join(experiment.phases)} to learn from")
     if experiment.held_out and len(usable) > 1:
         out[usable[:: max(round(1.0 / experiment.held_out), 2)]] = True
-    train = WindowSampler(cache.arrays, cache.ends, config, seed=experiment.seed, episodes=kept & ~out)
+    train = WindowSampler(cache.arrays, cache.ends, config, seed=experiment.seed, episodes=kept & ~out, labels=parts)
     held_out = None
     if out.any():
-        held_out = WindowSampler(cache.arrays, cache.ends, config, seed=experiment.seed + 1, episodes=out)
-    return Material(cache, store.observation_spec, store.action_spec, train, held_out)
+        held_out = WindowSampler(cache.arrays, cache.ends, config, seed=experiment.seed + 1, episodes=out, labels=parts)
+    return Material(cache, store.observation_spec, store.action_spec, train, held_out, texts)
 
 
 def _is_wanted(info: EpisodeInfo, phases: tuple[str, ...]) -> bool:
@@ -132,6 +141,8 @@ def build_imitation(experiment: ImitationExperiment, material: Material) -> Imit
     pairs = {"action": "executed_action", STATE_KEY: f"observation/{STATE_KEY}"}
     moments = {name: (one.mean, one.std) for name, key in pairs.items() if (one := statistics.get(key)) is not None}
     model.fit_normalizers(moments)
+    if model.inputs.words is not None:
+        model.inputs.words.learn_texts(material.texts)
     augment = random_crop if material.observation_spec.image_keys else None
     return Imitation(experiment.algorithm, model, augment)
 
@@ -146,19 +157,18 @@ def build_goal_env(experiment: Any) -> Env:
     raise ConfigError(f"task: {type(task).__name__} is not something that can be built")
 
 
-def build_chunk_policy(experiment: ImitationExperiment) -> ChunkPolicy:
+def build_chunk_policy(experiment: ImitationExperiment, goal: Goal | None = None) -> ChunkPolicy:
     """The acting policy, with fresh weights until some are loaded."""
     task = experiment.task
-    return build_acting_policy(
-        experiment, TorchSource(build_model(experiment, task.observation_spec, task.action_spec))
-    )
+    source = TorchSource(build_model(experiment, task.observation_spec, task.action_spec))
+    return build_acting_policy(experiment, source, goal)
 
 
-def build_acting_policy(experiment: ImitationExperiment, source: ChunkSource) -> ChunkPolicy:
-    """A policy that acts with the chunks of `source` as the experiment says."""
+def build_acting_policy(experiment: ImitationExperiment, source: ChunkSource, goal: Goal | None = None) -> ChunkPolicy:
+    """A policy that acts with the chunks of `source` as the experiment says; `goal` of episodes that tell none."""
     task, execution = experiment.task, experiment.policy.execution
     specs = (task.observation_spec, task.action_spec)
-    return ChunkPolicy(source, execution, *specs, rate_hz=task.rate_hz, seed=experiment.seed)
+    return ChunkPolicy(source, execution, *specs, rate_hz=task.rate_hz, seed=experiment.seed, goal=goal)
 
 
 def check_specs(material: Material, task: Any) -> None:

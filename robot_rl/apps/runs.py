@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from data.store import EpisodeStore
 from robot_rl.apps import imitation, wiring
 from robot_rl.apps.config import read_configuration
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError
 from robot_rl.protocols import Camera, Env
+from robot_rl.types import Goal
 from sim.ogbench_env import OgbenchEnv
 from sim.tasks import TaskConfig
 
@@ -26,16 +28,31 @@ def build_run_env(experiment: Any) -> Env:
     return imitation.build_goal_env(experiment)
 
 
-def build_run_policy(experiment: Any) -> Any:
-    """The acting policy, with fresh weights until some are loaded."""
+def build_run_policy(experiment: Any, goal: Goal | None = None) -> Any:
+    """The acting policy, with fresh weights until some are loaded; `goal` of episodes that tell none."""
     if isinstance(experiment, wiring.Experiment):
+        if goal is not None:
+            raise ConfigError("a policy of `robot-rl train` knows no goals; `robot-rl imitate` learns one that does")
         return wiring.build_policy(experiment)
-    return imitation.build_chunk_policy(experiment)
+    return imitation.build_chunk_policy(experiment, goal)
 
 
-def goals_of(experiment: Any) -> int:
-    """Evaluation goals that the task has; 0 for one without goals."""
-    return getattr(experiment.task, "goals", 0)
+def read_goal(words: str, shown: str) -> Goal | None:
+    """A goal in words, or one shown as STORE#EPISODE: the last observation of that episode (its number or its id)."""
+    if not shown:
+        return Goal(text=words) if words else None
+    path, hash_sign, which = shown.rpartition("#")
+    if not hash_sign:
+        raise ConfigError(f"goal {shown!r} is not STORE#EPISODE, as runs/play/lift#12")
+    store = EpisodeStore(Path(path))
+    episode = store.episode(store.number_of(which))
+    return Goal(episode.observation(episode.info.steps), words)
+
+
+def goals_of(experiment: Any, words: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Options of the environment's reset for each evaluation goal, or each of `words`; none for a task without."""
+    count = getattr(experiment.task, "goals", 0)
+    return [{"words": text} for text in words] if words and count else [{"goal": i + 1} for i in range(count)]
 
 
 def build_film_env(experiment: Any, image_hw: tuple[int, int]) -> Env:

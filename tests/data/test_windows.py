@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.loader import load_batches
-from data.windows import UNREACHED, GoalConfig, WindowConfig, WindowSampler
+from data.windows import UNREACHED, WORDLESS, GoalConfig, Parts, WindowConfig, WindowSampler
 from robot_rl.batch import Returns
 from robot_rl.errors import ConfigError, DataError
 
@@ -157,3 +157,36 @@ def test_workers_deliver_the_same_batches_in_the_same_order():
 def test_nonsense_is_refused(wrong):
     with pytest.raises(ConfigError):
         wrong()
+
+
+def labelled(share=1.0, start=True, **options):
+    """Steps 1 and 2 of the first episode are text 4, steps 2 to 5 of the last one text 2."""
+    of_step = np.full(14, -1)
+    of_step[1:3], of_step[8:12] = 0, 1
+    parts = Parts(np.array([1, 8]), np.array([3, 12]), np.array([4, 2]), of_step)
+    config = WindowConfig(goals=GoalConfig(labelled=share, **options), start=start)
+    return WindowSampler(arrays(), ENDS, config, labels=parts)
+
+
+def test_in_a_labelled_part_the_goal_is_its_end_and_the_start_its_beginning():
+    windows = labelled().windows(np.array([0, 1, 2, 3, 7, 8, 11, 12]), np.random.default_rng(0))
+    inside = [1, 2, 5, 6]
+    np.testing.assert_array_equal(windows.text, [-1, 4, 4, -1, -1, 2, 2, -1])
+    np.testing.assert_array_equal(states(windows.goal)[inside], [3, 3, 206, 206])
+    np.testing.assert_array_equal(states(windows.start)[inside], [1, 1, 202, 202])
+    np.testing.assert_array_equal(windows.goal_steps[inside], [2, 1, 4, 1])
+
+
+def test_only_a_share_of_labelled_windows_has_words():
+    steps, rng = np.repeat([1, 9], 1000), np.random.default_rng(0)
+    windows = labelled(share=0.25).windows(steps, rng)
+    assert np.mean(windows.text != WORDLESS) == pytest.approx(0.25, abs=0.04)
+
+
+def test_a_change_starts_before_the_window_and_within_reach_of_the_goal():
+    steps, rng = np.repeat([4, 5, 12], 500), np.random.default_rng(0)
+    windows = labelled(share=0.0, max_steps=3).windows(steps, rng)
+    present, start, goal = states(windows.observation)[:, -1], states(windows.start), states(windows.goal)
+    assert (start <= present).all() and (present < goal).all() and (goal - start <= 3).all()
+    assert set(start[:500]) == {2, 3, 4} and set(start[500:1000]) == {100}  # the first rows of their episodes at most
+    assert not labelled(start=False).windows(steps, rng).start

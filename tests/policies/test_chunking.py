@@ -26,6 +26,9 @@ class Source:
     def load(self, tensors):
         self.loaded = tensors
 
+    def tell(self, goal, text, start):
+        return goal | {"start": start["state"]} if goal else None
+
     def sample(self, observation, goal, noise, seed, prefix):
         step = float(observation["state"][-1, 0])
         self.calls.append((step, prefix, goal, observation["state"]))
@@ -150,9 +153,21 @@ def test_the_goal_of_the_episode_reaches_the_model():
     policy.reset(Goal({"state": np.array([7, 8], np.float32)}))
     policy.act({"state": np.zeros(2, np.float32)})
     assert source.calls[0][2]["state"].tolist() == [7, 8]
+    assert source.calls[0][2]["start"].tolist() == [0, 0]
+    policy.act({"state": np.ones(2, np.float32)})
     policy.reset(None)
     policy.act({"state": np.zeros(2, np.float32)})
     assert source.calls[1][2] is None
+
+
+def test_an_episode_without_a_goal_of_its_own_has_the_policys():
+    default, own = (Goal({"state": np.full(2, x, np.float32)}) for x in (1, 2))
+    source = Source()
+    policy = ChunkPolicy(source, ExecutionConfig(execute=8), SPEC, ACTION, goal=default)
+    for goal in (None, own):
+        policy.reset(goal)
+        policy.act({"state": np.zeros(2, np.float32)})
+    assert [call[2]["state"].tolist() for call in source.calls] == [[1, 1], [2, 2]]
 
 
 def test_a_thread_samples_while_the_arm_moves():

@@ -120,7 +120,7 @@ def test_what_is_not_a_whole_bundle_is_refused(exported, tmp_path):
         Bundle(copied)
     description = json.loads((path / "bundle.json").read_text())
     (copied / "bundle.json").write_text(json.dumps({**description, "version": 9}))
-    with pytest.raises(BundleError, match="version 1"):
+    with pytest.raises(BundleError, match="version 2"):
         Bundle(copied)
 
 
@@ -148,3 +148,30 @@ def test_a_graph_that_does_something_else_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="differs"):
         export_bundle(net, tmp_path / "bundle", spec, ACTION, {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_understands_the_words_that_it_was_exported_with(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    from policies.words import WordsConfig
+    from tests.policies.encoder import make_encoder
+
+    words = WordsConfig(str(make_encoder(tmp_path / "encoder")), sentence_features=32, features=8, hidden=16)
+    torch.manual_seed(0)
+    net = ScoreConfig(horizon=6, network=SMALL, inputs=InputConfig(words=words)).build(STATE, ACTION)
+    assert net.inputs.words is not None
+    net.inputs.words.learn_texts([])
+    assert export_bundle(net, tmp_path / "bundle", STATE, ACTION, {}, ["open it", "close it"]) < 1e-4
+    bundle, source = Bundle(tmp_path / "bundle"), TorchSource(net)
+    rng = np.random.default_rng(0)
+    history, noise = {"state": rng.normal(size=(1, 3)).astype(np.float32)}, rng.normal(size=(6, 2)).astype(np.float32)
+    shown = {"state": rng.normal(size=3).astype(np.float32)}
+    start = {"state": history["state"][0]}
+    chunks = []
+    for goal, text in (({}, "open it"), ({}, "Close it"), (shown, "")):
+        told = [one.tell(goal, text.lower() if one is source else text, start) for one in (source, bundle)]
+        pair = [one.sample(history, part, noise, 0, None) for one, part in zip((source, bundle), told, strict=True)]
+        np.testing.assert_allclose(*pair, atol=1e-4)
+        chunks.append(pair[0])
+    assert np.abs(chunks[0] - chunks[1]).max() > 1e-5
+    with pytest.raises(BundleError, match="none of the words it was exported with: close it, open it"):
+        bundle.tell({}, "wave", start)

@@ -1,5 +1,7 @@
 """Score policies: the loss has its minimum where it should, guidance and prefixes do what they say, modes are kept."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,7 +42,7 @@ def observe(spec, batch, history=None, seed=0):
     }
 
 
-def windows(spec=STATE, batch=8, history=1, horizon=4, action=None, goal=None, seed=0):
+def windows(spec=STATE, batch=8, history=1, horizon=4, action=None, goal=None, seed=0, start=None, text=None):
     rng = np.random.default_rng(seed)
     zeros = np.zeros(batch, np.float32)
     return Windows(
@@ -49,6 +51,8 @@ def windows(spec=STATE, batch=8, history=1, horizon=4, action=None, goal=None, s
         mask=np.ones((batch, horizon), np.float32),
         goal=observe(spec, batch, None, seed + 1) if goal is None else goal,
         future=observe(spec, batch, horizon, seed + 2),
+        start=start or {},
+        text=np.full(batch, -1) if text is None else text,
         goal_steps=np.ones(batch, np.int64),
         reward=zeros,
         discount=zeros,
@@ -58,9 +62,9 @@ def windows(spec=STATE, batch=8, history=1, horizon=4, action=None, goal=None, s
 
 
 def tensors(one):
-    convert = {key: {k: torch.from_numpy(v) for k, v in getattr(one, key).items()} for key in ("observation", "goal")}
-    future = {k: torch.from_numpy(v) for k, v in one.future.items()}
-    return TensorWindows(**convert, action=torch.from_numpy(one.action), mask=torch.from_numpy(one.mask), future=future)
+    parts = ("observation", "goal", "future", "start")
+    convert = {key: {k: torch.from_numpy(v) for k, v in getattr(one, key).items()} for key in parts}
+    return TensorWindows(**convert, **{key: torch.from_numpy(getattr(one, key)) for key in ("action", "mask", "text")})
 
 
 def build(config, spec=STATE, seed=0):
@@ -305,7 +309,7 @@ def test_padded_actions_do_not_count():
     model.denoiser.forward = lambda *_: torch.zeros(8, 4, 2)
     losses = []
     for action in (one.action, changed):
-        batch = TensorWindows(one.observation, action, one.mask, one.goal, one.future)
+        batch = replace(one, action=action)
         losses.append(float(model.loss(batch, torch.Generator().manual_seed(0))[0]))
     assert losses[0] == pytest.approx(losses[1])
 

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,18 @@ from robot_rl.errors import ConfigError
 pytest.importorskip("ogbench")
 
 SMALL = ["task=cube-single", "policy.network.width=32", "policy.network.blocks=1", "batch_size=16"]
-POLICIES = ("act", "act_jepa", "beso", "diffusion_policy", "flow", "gcbc", "score", "score_pixels", "score_transformer")
+POLICIES = (
+    "act",
+    "act_jepa",
+    "beso",
+    "diffusion_policy",
+    "flow",
+    "gcbc",
+    "score",
+    "score_pixels",
+    "score_transformer",
+    "score_words",
+)
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +124,43 @@ def test_the_list_of_policies_is_that_of_conf():
     assert chunked == set(POLICIES)
     with pytest.raises(ConfigError):
         compose("imitate", ["held_out=1.0"], ImitationExperiment)
+
+
+def test_play_is_labelled_and_its_words_are_learned_and_obeyed(data, tmp_path, capsys):
+    pytest.importorskip("sentence_transformers")
+    from tests.policies.encoder import make_encoder
+
+    store = tmp_path / "store"
+    shutil.copytree(data, store)
+    encoder = make_encoder(tmp_path / "encoder")
+    words = ["policy=score_words", f"data={store}", f"policy.inputs.words.encoder={encoder}"]
+    sizes = ["policy.inputs.words.sentence_features=32", "policy.inputs.words.features=8"]
+    wanted = ["imitate", *SMALL, *words, *sizes, "algorithm.updates=4", "--run-dir", str(tmp_path / "run")]
+    assert main(wanted) == 2
+    assert "robot-rl data label" in capsys.readouterr().err
+    assert main(["data", "label", str(store)]) == 0  # 40 steps are too few for anything to be done
+    by_hand = ["--episode", "1", "--begin", "5", "--end", "20", "--text", "move the cube to the left"]
+    assert main(["data", "label", str(store), *by_hand]) == 0
+    assert "move the cube to the left" in capsys.readouterr().out
+    assert main(wanted) == 0
+    said = ["--words", "move the cube to the left", "push the cube away"]
+    assert main(["evaluate", str(tmp_path / "run"), "--episodes", "1", *said, "--out", str(tmp_path / "out.json")]) == 0
+    assert "push the cube away: success" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "out.json").read_text())["episodes"]) == 2
+    assert main(["evaluate", str(tmp_path / "run"), "--words", "fly"]) == 2
+    assert "move the cube away" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "run"), "--words", "push the cube away"]) == 0
+    bundle = json.loads((tmp_path / "run" / "bundle" / "bundle.json").read_text())
+    assert sorted(bundle["words"]) == ["move the cube to the left", "push the cube away"]
+    assert (
+        main(["evaluate", str(tmp_path / "run"), "--bundle", str(tmp_path / "run" / "bundle"), "--words", "fly"]) == 2
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--episode", "0"], ["--episode", "9", "--text", "x"], ["--episode", "0", "--text", "x", "--begin", "40"]],
+)
+def test_a_label_by_hand_names_a_part_of_an_episode(data, words, capsys):
+    assert main(["data", "label", str(data), *words]) == 2
+    assert capsys.readouterr().err

@@ -114,3 +114,19 @@ def test_wrong_names_say_what_is_right():
     env = OgbenchEnv("cube-single")
     with pytest.raises(ConfigError, match="1 to 5"):
         env.reset(options={"goal": 6})
+
+
+def test_words_begin_where_they_can_be_done_and_end_once_they_are():
+    env = OgbenchEnv("scene")
+    observation, info = env.reset(seed=3, options={"words": "unlock the drawer"})
+    assert info["goal"].text == "unlock the drawer" and not info["goal"].observation
+    names = env.observation_spec.arrays[STATE_KEY].names
+    assert observation[STATE_KEY][names.index("button_0.on")] == 0.0
+    again, _ = env.reset(seed=3, options={"words": "unlock the drawer"})
+    np.testing.assert_array_equal(observation[STATE_KEY], again[STATE_KEY])
+    assert not env.step(np.zeros(5, np.float32))[2]
+    env._inner._cur_button_states[0] = 1  # as the button does when it is pressed
+    _, reward, terminated, _, step_info = env.step(np.zeros(5, np.float32))
+    assert reward == 1.0 and terminated and step_info["success"]
+    with pytest.raises(UnknownNameError, match="open the window"):
+        env.reset(options={"words": "make coffee"})
