@@ -60,6 +60,9 @@ class EnvConfig:
     """Largest translation per step and axis."""
     rotation_rad: float = 0.1
     """Largest rotation per step and axis."""
+    gripper_hold_s: float = 0.0
+    """For so long after a change the gripper keeps its target, whatever the action says: fingers take time to close,
+    and choices that hardly differ in value must not swing meanwhile. HIL-SERL's robots have 0.6 (`gripper_sleep`)."""
     objects: tuple[str, ...] = ()
     """Objects whose poses enter the state; none for policies that must rely on images."""
     scalars: tuple[str, ...] = ()
@@ -72,10 +75,10 @@ class EnvConfig:
     """Whether success ends the episode; in play it does not, and earns nothing."""
 
     def __post_init__(self) -> None:
-        if not self.rate_hz > 0.0 or self.max_steps < 1 or min(self.image_hw) < 1:
+        if not self.rate_hz > 0.0 or self.max_steps < 1 or min(self.image_hw) < 1 or not self.gripper_hold_s >= 0.0:
             raise ConfigError(
-                "rate_hz, max_steps and image_hw must be positive; "
-                f"got {self.rate_hz}, {self.max_steps}, {self.image_hw}"
+                "rate_hz, max_steps and image_hw must be positive, gripper_hold_s not negative; "
+                f"got {self.rate_hz}, {self.max_steps}, {self.image_hw}, {self.gripper_hold_s}"
             )
         for name in ("action", "objects", "scalars", "cameras"):
             values = getattr(self, name)
@@ -111,7 +114,8 @@ class RobotEnv(gym.Env[Any, Any]):
         self._origin = frames.IDENTITY
         self._target_pose = frames.IDENTITY
         self._gripper_target = 1.0
-        self._steps = 0
+        self._gripper_hold_steps = round(config.gripper_hold_s * config.rate_hz)
+        self._steps = self._gripper_free = 0
         self._snapshot: Snapshot | None = None
 
     def reset(
@@ -123,7 +127,7 @@ class RobotEnv(gym.Env[Any, Any]):
         self._origin = np.asarray(snapshot.arm.pose_base_tcp, np.float64)
         self._target_pose = self._origin
         self._gripper_target = float(round(snapshot.arm.gripper_position))
-        self._steps = 0
+        self._steps = self._gripper_free = 0
         return self._observe(snapshot), {"stamp_s": snapshot.arm.stamp_s, "success": False}
 
     def step(
@@ -147,7 +151,10 @@ class RobotEnv(gym.Env[Any, Any]):
             self._target_pose = executed_target.pose_base_tcp
             self._gripper_target = executed_target.gripper_position
         if self.action_spec.has_gripper:
-            executed = np.append(executed[:-1], np.sign(self._gripper_target - was_gripper_target))
+            change = np.sign(self._gripper_target - was_gripper_target)
+            executed = np.append(executed[:-1], change)
+            if change:
+                self._gripper_free = self._steps + self._gripper_hold_steps
         after = self._sense()
         self._steps += 1
         success = after.task.success and self.config.ends_at_success
@@ -198,7 +205,8 @@ class RobotEnv(gym.Env[Any, Any]):
         return executed
 
     def _gripper_wish(self, action: FloatArray) -> float:
-        if self.action_spec.has_gripper and abs(action[-1]) > GRIPPER_THRESHOLD:
+        held = self._steps < self._gripper_free
+        if self.action_spec.has_gripper and not held and abs(action[-1]) > GRIPPER_THRESHOLD:
             return 1.0 if action[-1] > 0 else 0.0
         return self._gripper_target
 

@@ -1,5 +1,7 @@
 """The environment's arithmetic, on a world that says exactly what happened."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -58,6 +60,19 @@ def test_executed_action_is_what_the_guard_let_through():
     env.world.override = ArmTarget(0.0, clipped, 1.0)
     *_, info = env.step(np.array([1.0, 1.0, 0.0, -1.0]))
     np.testing.assert_allclose(info["executed_action"], [0.25, 0.0, 0.0, 0.0], atol=1e-6)
+
+
+def test_a_gripper_that_has_changed_keeps_its_target_for_a_while():
+    config = replace(CONFIG, gripper_hold_s=0.3)
+    env = RobotEnv(KinematicWorld(), config)
+    env.reset(seed=1)
+    opened, closed = np.array([0, 0, 0, 1.0]), np.array([0, 0, 0, -1.0])
+    wishes = [closed, opened, closed, opened, opened, closed, closed]  # 10 Hz: free again three steps later
+    executed = [env.step(one)[4]["executed_action"][3] for one in wishes]
+    assert executed == [-1, 0, 0, 1, 0, 0, -1]
+    assert [command.gripper_position for command in env.world.commands] == [0, 0, 0, 1, 1, 1, 0]
+    env.reset(seed=1)
+    assert env.step(closed)[4]["executed_action"][3] == -1  # a new episode begins free
 
 
 def test_timeout_truncates_and_success_terminates():
