@@ -19,7 +19,7 @@ from policies.encoders import ImageEncoder
 from policies.normalizer import Normalizer
 from policies.words import TaskSpace, WordsConfig
 from robot_rl.algorithms.imitation import TensorWindows
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.types import STATE_KEY, ArraySpec, ObservationSpec
 
 CLOSE_PER_STD = 10.0
@@ -43,6 +43,9 @@ class InputConfig:
     """Elements of the state that a goal speaks of, by name with * as wildcard, e.g. block_*; others do not matter."""
     goal_difference: bool = True
     """Whether it also sees how far the state is from the goal, enlarged where it is close."""
+    offsets_from: str = ""
+    """For states in one frame for all: the thing (tcp, say, for tcp.x, tcp.y, tcp.z) from which the policy also sees
+    the offset of everything else with x, y and z, enlarged where it is close. RobotEnv's states have it already."""
     words: WordsConfig | None = None
     """Goals may be told in words, too, aligned with what changes: the policy then sees the change, not the goal."""
     image_channels: tuple[int, ...] = (32, 32, 32)
@@ -63,13 +66,16 @@ class InputTokens(nn.Module):
     """
 
     goal_mask: Tensor
+    _origin: Tensor
+    _others: Tensor
 
     def __init__(self, config: InputConfig, spec: ObservationSpec) -> None:
         super().__init__()
         self.history = config.history
         self.has_goal = config.goal
         self.has_difference = config.goal and config.goal_difference and not config.words and spec.state_dim > 0
-        self.tokens = config.history + config.goal + self.has_difference
+        self.has_offsets = bool(config.offsets_from)
+        self.tokens = config.history + self.has_offsets + config.goal + self.has_difference
         self._keys = spec.image_keys
         self.normalizer = Normalizer(spec.state_dim) if spec.state_dim else None
         cameras = {}
@@ -90,6 +96,9 @@ class InputTokens(nn.Module):
             self.goal_arrays |= {START + key: one for key, one in spec.arrays.items()}
             self.goal_arrays |= {TEXT: ArraySpec((config.words.sentence_features,)), WORDED: ArraySpec(())}
         # the choice of elements is configuration, not a weight: it is not saved
+        origin, others = _positions(config.offsets_from, spec.arrays.get(STATE_KEY)) if self.has_offsets else ([], [])
+        self.register_buffer("_origin", torch.tensor(origin, dtype=torch.int64), persistent=False)
+        self.register_buffer("_others", torch.tensor(others, dtype=torch.int64), persistent=False)
         self.register_buffer("goal_mask", _element_mask(config, spec.arrays.get(STATE_KEY)), persistent=False)
 
     def forward(
@@ -97,6 +106,8 @@ class InputTokens(nn.Module):
     ) -> Tensor:
         """`keep_goal` (B,) is 1 where the goal is told, 0 where it is left out (default: told)."""
         tokens = self.observe(observation)
+        if self.has_offsets:
+            tokens = torch.cat([tokens, self._offsets(observation[STATE_KEY][:, -1])], 1)
         if not self.has_goal:
             return tokens
         told = self._goal_features(goal) if self.words is None else self._task(self.words, goal)
@@ -106,6 +117,14 @@ class InputTokens(nn.Module):
         if keep_goal is not None:
             told = told * keep_goal.reshape(-1, 1, 1)
         return torch.cat([tokens, told], 1)
+
+    def _offsets(self, state: Tensor) -> Tensor:
+        """asinh of the offsets (B, 1, F) of things from the origin, in units of a tenth of the data's spread."""
+        assert self.normalizer is not None
+        spread = self.normalizer.std[self._others]
+        apart = (state[:, self._others] - state[:, self._origin]) / spread
+        near = torch.asinh(apart * CLOSE_PER_STD)
+        return functional.pad(near, (0, self.features - near.shape[-1])).unsqueeze(1)
 
     def _task(self, words: TaskSpace, goal: Mapping[str, Tensor]) -> Tensor:
         """Features (B, F - 1) of a change, told by observations or in words."""
@@ -187,3 +206,17 @@ def _element_mask(config: InputConfig, spec: ArraySpec | None) -> Tensor:
         if names and not any(fnmatchcase(name, pattern) for name in names):
             raise ConfigError(f"goal_elements: {pattern!r} fits none of {', '.join(names)}")
     return torch.tensor(chosen, dtype=torch.float32)
+
+
+def _positions(origin: str, spec: ArraySpec | None) -> tuple[list[int], list[int]]:
+    """Elements of the state: those of the origin, repeated, and those of everything else that has x, y and z."""
+    names = spec.names if spec is not None else ()
+    things = [one.removesuffix(".x") for one in names if one.endswith(".x")]
+    things = [one for one in things if all(f"{one}.{axis}" in names for axis in "xyz")]
+    if origin not in things:
+        raise UnknownNameError("thing with x, y and z in the state (offsets_from)", origin, things)
+    others = [one for one in things if one != origin]
+    here, there = (
+        [names.index(f"{one}.{axis}") for one in group for axis in "xyz"] for group in ([origin] * len(others), others)
+    )
+    return here, there

@@ -363,3 +363,19 @@ def test_a_network_as_a_source_takes_only_what_fits():
     again = source.sample({"state": np.ones((1, 3), np.float32)}, {"state": np.ones(3, np.float32)},
                           np.ones((4, 2), np.float32), 0, np.zeros((1, 2), np.float32))  # fmt: skip
     np.testing.assert_array_equal(chunk, again)
+
+
+def test_offsets_from_the_hand_are_enlarged_where_they_are_small():
+    names = ("tcp.x", "tcp.y", "tcp.z", "angle", "cup.x", "cup.y", "cup.z", "door.x")
+    spec = ObservationSpec({"state": ArraySpec((8,), names=names)})
+    config = GCBCConfig(horizon=4, normalize=True, inputs=InputConfig(goal=False, offsets_from="tcp"))
+    model = build(config, spec)
+    spread = np.array([1, 1, 1, 1, 2, 4, 0.5, 1.0])
+    model.fit_normalizers({"state": (np.ones(8), spread), "action": (np.zeros(2), np.ones(2))})
+    state = torch.tensor([[[9.0] * 8, [0.1, 0.2, 0.3, 7, 0.3, -0.2, 0.3, 5]]])
+    tokens = model.inputs({"state": state[:, 1:]}, {})
+    assert tokens.shape == (1, 2, 9)
+    wanted = np.arcsinh(10 * np.array([0.2 / 2, -0.4 / 4, 0.0]))
+    np.testing.assert_allclose(tokens[0, 1], [*wanted, *np.zeros(6)], atol=1e-6)
+    with pytest.raises(ConfigError, match="cup, tcp"):
+        build(GCBCConfig(inputs=InputConfig(offsets_from="hand")), spec)
