@@ -10,7 +10,7 @@ comma := ,
 # Debian package and the file that shows it is there. `make setup BROWSER=1` adds what the browser tests need.
 SYSTEM := libegl1=libEGL.so.1 libosmesa6=libOSMesa.so libgl1=libGL.so.1 libusb-1.0-0=libusb-1.0.so.0 \
           gcc=gcc libc6-dev=linux/input.h $(if $(BROWSER),chromium=chromium)
-PYTEST ?= -q
+PYTEST ?= -q -n 2 --dist loadgroup
 ARGS ?=
 
 .PHONY: help setup system demo test format type lint bench gym-hil clean

@@ -34,6 +34,7 @@ EXTRAS = {
         "pytest",
         "pytest-timeout",
         "pytest-rerunfailures",
+        "pytest-xdist",
         "ruff",
     ],
 }

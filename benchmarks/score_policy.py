@@ -5,9 +5,10 @@
 
 Play by OGBench's own oracles, gathered here (1000 episodes of 1001 steps a task; the same for every arm and seed).
 Every policy is trained for a fixed number of updates on the same windows and its last weights are evaluated at the
-five goals, from start states that are the same for all arms. Arms:
+five goals, from start states that are the same for all arms. Goals in training lie at most `GOAL_STEPS` ahead and
+speak of what OGBench judges (and of what its own oracle representation holds): places, not how the arm stands. Arms:
 
-  beso     policy=score, three steps; goals at most --max-goal-steps ahead
+  beso     policy=score, three steps
   beso50   the same weights in fifty steps
   gcbc     OGBench's GCBC on the same goals, inputs and statistics as beso
   gcbc_ogbench   OGBench's GCBC as published: goals anywhere ahead, one action, batch of 1024; for calibration
@@ -24,7 +25,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ TASKS = ("cube-single", "cube-double", "scene")
 BARS = {"cube-single": 0.53, "cube-double": 0.36, "scene": 0.42}
 PUBLISHED_GCBC = {"cube-single": 0.06, "cube-double": 0.01, "scene": 0.05}  # 2410.20092, table 2
 FIFTY = ("policy.steps=50",)
+GOAL_STEPS = {"cube-single": 120, "cube-double": 200, "scene": 200}  # one task of play takes 30 to 90
+BLOCKS = "block_*.[xyz]"
+GOAL_ELEMENTS = {
+    "cube-single": (BLOCKS,),
+    "cube-double": (BLOCKS,),
+    "scene": (BLOCKS, "button_*.on", "button_*.off", "drawer.pos", "window.pos"),
+}
 
 
 @dataclass(frozen=True)
@@ -53,13 +61,20 @@ QUICK = Size(play_episodes=100, updates=8000, episodes=4, seeds=1)
 FULL = Size(play_episodes=1000, updates=300_000, episodes=20, seeds=5)
 
 
-def arms(max_goal_steps: int) -> dict[str, tuple[str, ...]]:
+def arms(task: str, width: int | None) -> dict[str, tuple[str, ...]]:
     """Overrides of each arm that is trained."""
-    near = f"goals.max_steps={max_goal_steps}"
+    elements = ",".join(f"'{one}'" for one in GOAL_ELEMENTS[task])
+    sees = (
+        f"goals.max_steps={GOAL_STEPS[task]}",
+        f"policy.inputs.goal_elements=[{elements}]",
+        "policy.inputs.goal_noise=0.05",
+        "policy.inputs.offsets_from=tcp",
+    )
     cloning = ("policy=gcbc", "algorithm.ema_decay=0", "algorithm.final_rate=1", "algorithm.warmup_updates=0")
+    size = () if width is None else (f"policy.network.width={width}",)
     return {
-        "beso": ("policy=score", near, "algorithm.learning_rate=0.0005"),
-        "gcbc": (*cloning, near, "policy.normalize=true", "policy.inputs.goal_difference=true"),
+        "beso": ("policy=score", *sees, "algorithm.learning_rate=0.001", *size),
+        "gcbc": (*cloning, *sees, "policy.normalize=true", "policy.inputs.goal_difference=true"),
         "gcbc_ogbench": (*cloning, "batch_size=1024"),
     }
 
@@ -70,13 +85,15 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, help="number of seeds (default: 5, quick: 1)")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all (quick: cube-single)")
     parser.add_argument("--updates", type=int, help=f"of each policy (default: {FULL.updates}, quick: {QUICK.updates})")
-    parser.add_argument("--max-goal-steps", type=int, default=120, help="how far ahead a goal may lie in training")
+    parser.add_argument("--play-episodes", type=int, help=f"of each task (default: {FULL.play_episodes}, quick: 100)")
+    parser.add_argument("--width", type=int, help="of beso's network (default: that of policy=score)")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, default=Path("runs/score_policy"), help="where finished runs are kept")
     parser.add_argument("--lerobot-python", help="interpreter of an environment with LeRobot 0.4.4, for the latency")
     args = parser.parse_args()
     size = QUICK if args.quick else FULL
+    size = replace(size, play_episodes=args.play_episodes or size.play_episodes)
     tasks = args.tasks or (("cube-single",) if args.quick else TASKS)
     seeds = range(args.seed, args.seed + (args.seeds or size.seeds))
     updates = args.updates or size.updates
@@ -86,14 +103,15 @@ def main() -> int:
     jobs = [
         Job(task, arm, overrides, seed, updates, size, args.device, args.work)
         for task in tasks
-        for arm, overrides in arms(args.max_goal_steps).items()
+        for arm, overrides in arms(task, args.width).items()
         for seed in seeds
     ]
     with ThreadPoolExecutor(args.jobs) as pool:
         results = [one for group in pool.map(run_job, jobs) for one in group]
     figures = [figure for task in tasks for figure in summarize(task, results)]
     figures += measure(args.seed, args.lerobot_python, 1, turns=10 if args.quick else 30)
-    write_result(args, figures, {"runs": results, "updates": updates, "play_episodes": size.play_episodes})
+    extra = {"runs": results, "updates": updates, "play_episodes": size.play_episodes, "width": args.width}
+    write_result(args, figures, extra)
     return 0 if all(figure.holds is not False for figure in figures) else 1
 
 

@@ -43,6 +43,9 @@ class InputConfig:
     """Elements of the state that a goal speaks of, by name with * as wildcard, e.g. block_*; others do not matter."""
     goal_difference: bool = True
     """Whether it also sees how far the state is from the goal, enlarged where it is close."""
+    goal_noise: float = 0.0
+    """While training goals are blurred by so many of the data's standard deviations: in play what was not touched is
+    exactly where the goal has it, and a policy that has seen nothing else is lost where it is a millimetre beside."""
     offsets_from: str = ""
     """For states in one frame for all: the thing (tcp, say, for tcp.x, tcp.y, tcp.z) from which the policy also sees
     the offset of everything else with x, y and z, enlarged where it is close. RobotEnv's states have it already."""
@@ -54,8 +57,8 @@ class InputConfig:
     """Width of each camera's bottleneck."""
 
     def __post_init__(self) -> None:
-        if self.history < 1:
-            raise ConfigError(f"history must be at least 1, got {self.history}")
+        if self.history < 1 or not self.goal_noise >= 0.0:
+            raise ConfigError(f"history must be at least 1, goal_noise not negative; got {self}")
 
 
 class InputTokens(nn.Module):
@@ -73,6 +76,7 @@ class InputTokens(nn.Module):
         super().__init__()
         self.history = config.history
         self.has_goal = config.goal
+        self.goal_noise = config.goal_noise
         self.has_difference = config.goal and config.goal_difference and not config.words and spec.state_dim > 0
         self.has_offsets = bool(config.offsets_from)
         self.tokens = config.history + self.has_offsets + config.goal + self.has_difference
@@ -143,6 +147,14 @@ class InputTokens(nn.Module):
             )
             for key, one in self.goal_arrays.items()
         }
+
+    def blur_goals(self, windows: TensorWindows, generator: torch.Generator) -> TensorWindows:
+        """The same windows with noise on the goals' states while training, if there is to be any."""
+        if not (self.training and self.goal_noise and self.normalizer is not None and self.has_goal):
+            return windows
+        state = windows.goal[STATE_KEY]
+        noise = torch.randn(state.shape, generator=generator, device=state.device)
+        return replace(windows, goal={**windows.goal, STATE_KEY: state + self.goal_noise * self.normalizer.std * noise})
 
     def put_into_words(self, windows: TensorWindows, generator: torch.Generator) -> TensorWindows:
         """The same windows with some of the labelled goals told in words; without words as they are."""

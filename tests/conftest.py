@@ -22,7 +22,12 @@ settings.load_profile("robot-rl")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of real processes over DDS or in a browser get a second try: a starved machine is not a fault."""
+    """Tests of real processes over DDS or in a browser get a second try: a starved machine is not a fault.
+
+    Run in parallel (`-n 2 --dist loadgroup`), they follow each other in one worker; the rest goes file by file.
+    """
     for item in items:
-        if {"hardware", "faults"} & set(item.path.parts) or item.path.name in ("test_up.py", "test_doctor.py"):
+        real = {"hardware", "faults"} & set(item.path.parts) or item.path.name in ("test_up.py", "test_doctor.py")
+        if real:
             item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=2))
+        item.add_marker(pytest.mark.xdist_group("processes" if real else str(item.path)))

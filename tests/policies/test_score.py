@@ -379,3 +379,12 @@ def test_offsets_from_the_hand_are_enlarged_where_they_are_small():
     np.testing.assert_allclose(tokens[0, 1], [*wanted, *np.zeros(6)], atol=1e-6)
     with pytest.raises(ConfigError, match="cup, tcp"):
         build(GCBCConfig(inputs=InputConfig(offsets_from="hand")), spec)
+
+
+def test_goals_are_blurred_in_training_alone():
+    model = build(ScoreConfig(horizon=4, network=SMALL, inputs=InputConfig(goal_noise=0.1)))
+    model.fit_normalizers({"state": (np.zeros(3), np.array([1, 10, 0.1])), "action": (np.zeros(2), np.ones(2))})
+    one = tensors(windows(batch=4000))
+    apart = model.inputs.blur_goals(one, torch.Generator().manual_seed(0)).goal["state"] - one.goal["state"]
+    np.testing.assert_allclose(apart.std(0), [0.1, 1.0, 0.01], rtol=0.05)
+    assert model.eval().inputs.blur_goals(one, torch.Generator()) is one
