@@ -116,7 +116,7 @@ TASKS: dict[str, SimTask] = {
     "pick_place_can": SimTask(
         "PickPlaceCan",
         {"can": "body:Can_main", "goal": "body:VisualCan_main"},
-        EnvConfig(action=GRASP, translation_m=0.025, max_steps=300, objects=("can", "goal")),
+        EnvConfig(action=GRASP, translation_m=0.025, max_steps=300, gripper_hold_s=0.6, objects=("can", "goal")),
         world_options={"parked_bodies": ("Milk_main", "Bread_main", "Cereal_main")},
     ),
     # Success: the red cube rests on the green one, lifted, touching it, and is not held.
