@@ -161,6 +161,8 @@ def draw(rng: np.random.Generator, horizon: int, actions: int) -> Windows:
         mask=np.ones((BATCH, horizon), np.float32),
         goal=nothing,
         future={},
+        start={},
+        text=np.full(BATCH, -1),
         goal_steps=np.ones(BATCH, np.int64),
         reward=zero,
         discount=zero,

@@ -62,8 +62,9 @@ class InputConfig:
 
 
 class InputTokens(nn.Module):
-    """Observations (each (B, T, ...)) and a goal (each (B, ...)) to tokens (B, C, F): T, the goal's, the difference's.
+    """Observations (each (B, T, ...)) and a goal (each (B, ...)) to tokens (B, C, F).
 
+    In this order: T of the observations, one of the offsets, of the goal, of the difference to it, where there are any.
     A token is the normalised state, the features of every camera, and 1 in the goal's token while there is a goal:
     a goal left out is all zeros, so that one network is both goal-conditioned and goal-free.
     """

@@ -154,7 +154,7 @@ def _block(block: str, called: str, drawer: bool) -> list[Instruction]:
     if not drawer:
         return found
 
-    def inside(state: View) -> bool:  # as `sim.ogbench_env.healthy` has it
+    def inside(state: View) -> bool:  # as `sim.ogbench_play.healthy` has it
         return bool(state[f"{block}.y"] < -0.15 and 0.05 < state[f"{block}.z"] < 0.09)
 
     def reachable(state: View) -> bool:

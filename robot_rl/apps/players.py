@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from robot_rl.apps.wiring import build_env, load_experiment
 from robot_rl.protocols import Env, Policy
 from robot_rl.types import FloatArray
-from sim import ogbench_env, players
+from sim import ogbench_env, ogbench_play, players
 
 CHOICES = (*ogbench_env.TASKS, *players.PLAYED)
 
@@ -31,9 +31,9 @@ def make_playground(task: str, cameras: tuple[str, ...] = ()) -> Playground:
         env = ogbench_env.OgbenchEnv(task, cameras=cameras, play=True)
         return Playground(
             env,
-            ogbench_env.OgbenchPlayer(env),
+            ogbench_play.OgbenchPlayer(env),
             lambda seed: None,  # the oracles draw from numpy's global generator
-            lambda states: ogbench_env.healthy(task, states),
+            lambda states: ogbench_play.healthy(task, states),
         )
     experiment = load_experiment([f"task={task}"])
     config = replace(experiment.task.env, ends_at_success=False, max_steps=players.PLAY_STEPS, cameras=cameras)

@@ -5,7 +5,8 @@ import pytest
 
 from robot_rl.errors import ConfigError, SpecError, UnknownNameError
 from robot_rl.types import STATE_KEY
-from sim.ogbench_env import ACTION_SPEC, GOALS, TASKS, OgbenchEnv, OgbenchPlayer, healthy, state_names
+from sim.ogbench_env import ACTION_SPEC, GOALS, TASKS, OgbenchEnv, state_names
+from sim.ogbench_play import OgbenchPlayer, healthy
 from sim.seeding import seeded
 
 pytest.importorskip("ogbench")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from robot_rl.types import STATE_KEY
-from sim.ogbench_env import OgbenchEnv, OgbenchPlayer, state_names
+from sim.ogbench_env import OgbenchEnv, state_names
+from sim.ogbench_play import OgbenchPlayer
 from sim.ogbench_words import find_instruction, instructions, label
 from sim.seeding import seeded
 
