@@ -14,20 +14,18 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
 # Ids 1 to 101 keep clear of the ephemeral ports; the process number keeps two test runs apart.
-os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
+if "ROS_DOMAIN_ID" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
 
 # The same examples every time, and no verdict on how fast a busy machine is.
 settings.register_profile("robot-rl", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("robot-rl")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of real processes over DDS or in a browser get a second try: a starved machine is not a fault.
-
-    Run in parallel (`-n 2 --dist loadgroup`), they follow each other in one worker; the rest goes file by file.
-    """
+    """Tests of real processes over DDS or in a browser get a second try: a starved machine is not a fault."""
     for item in items:
-        real = {"hardware", "faults"} & set(item.path.parts) or item.path.name in ("test_up.py", "test_doctor.py")
-        if real:
+        if {"hardware", "faults"} & set(item.path.parts) or item.path.name in ("test_up.py", "test_doctor.py"):
+            item.add_marker(pytest.mark.processes)
             item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=2))
-        item.add_marker(pytest.mark.xdist_group("processes" if real else str(item.path)))
