@@ -9,33 +9,36 @@ episode and part replaces an earlier one; an empty text takes it back.
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from data.journal import lock_file
 from data.store import write_file
 from robot_rl.errors import DataError
-from robot_rl.types import Label
+from robot_rl.types import Label, plain
 
 LABELS = "labels.jsonl"
 
 
 def read_labels(store: Path) -> dict[str, list[Label]]:
-    """Labels by episode, in order; none when nobody wrote any. `DataError` names the line that is none."""
-    path = store / LABELS
+    """Labels by episode, in order, texts as `plain`. `DataError` names the line that is no label."""
     parts: dict[str, dict[tuple[int, int], str]] = defaultdict(dict)
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+    for number, line in enumerate(_text(store / LABELS).split("\n"), 1):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
             episode, begin, end, text = (value[key] for key in ("episode", "begin", "end", "text"))
-            if not (isinstance(episode, str) and isinstance(text, str) and 0 <= int(begin) < int(end)):
-                raise ValueError("need texts, and 0 <= begin < end")
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path}, line {number} is not a label: {line[:120]!r} ({error})") from error
-        parts[episode][int(begin), int(end)] = text.strip()
+            if not (isinstance(episode, str) and isinstance(text, str) and type(begin) is type(end) is int):
+                raise ValueError("episode and text are texts, begin and end whole numbers")
+            if not 0 <= begin < end:
+                raise ValueError("need 0 <= begin < end")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise DataError(f"{store / LABELS}, line {number} is not a label: {line[:120]!r} ({error})") from error
+        parts[episode][begin, end] = plain(text)
     whole = {
         episode: sorted(Label(*part, text) for part, text in found.items() if text) for episode, found in parts.items()
     }
@@ -47,12 +50,27 @@ def add_labels(store: Path, labels: Mapping[str, Iterable[Label]]) -> int:
     lines = [
         json.dumps({"episode": episode, **asdict(one)}) + "\n" for episode, found in labels.items() for one in found
     ]
-    path = store / LABELS
-    before = path.read_text() if path.exists() else ""
-    if before and not before.endswith("\n"):  # whoever edited it left out the last one
-        before += "\n"
-    write_file(path, before + "".join(lines))
+    lock = lock_file(store / f".{LABELS}.lock")
+    try:
+        before = _text(store / LABELS)
+        gap = "\n" if before and not before.endswith("\n") else ""  # whoever edited it left out the last one
+        write_file(store / LABELS, before + gap + "".join(lines))
+    finally:
+        os.close(lock)
     return len(lines)
+
+
+def labelled_episodes(store: Path) -> set[str]:
+    """Ids of the episodes that any line speaks of, also one that takes a label back."""
+    read_labels(store)  # names a line that is none
+    return {json.loads(line)["episode"] for line in _text(store / LABELS).split("\n") if line.strip()}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig") if path.exists() else ""
+    except (OSError, UnicodeError) as error:
+        raise DataError(f"{path} cannot be read as text (UTF-8): {error}") from error
 
 
 def texts_of(labels: Mapping[str, Sequence[Label]]) -> list[str]:

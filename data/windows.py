@@ -92,19 +92,23 @@ class Parts:
     begin: NDArray[np.int64]  # (L,)
     end: NDArray[np.int64]  # (L,)
     text: NDArray[np.int64]  # (L,) number of the text
-    of_step: NDArray[np.int64]  # (N,) the part of each step, -1 for none; of several the last one
+    of_step: NDArray[np.int64]  # (N,) the part of each step, -1 for none; of several the shortest
 
     @classmethod
     def of(cls, cache: Cache, labels: Mapping[str, Sequence[Label]], texts: Sequence[str]) -> Parts:
-        """`labels` by episode; `DataError` names one that is no part of its episode."""
+        """`labels` by episode; `DataError` names one that is no part of an episode of the store."""
+        if unknown := set(labels) - {info.episode_id for info in cache.infos}:
+            raise DataError(f"labels speak of episodes that the store does not have, such as {sorted(unknown)[0]!r}")
         found: list[tuple[int, int, int]] = []
         number = {text: index for index, text in enumerate(texts)}
         begins = np.concatenate([[0], cache.ends[:-1]])
         for info, offset in zip(cache.infos, begins.tolist(), strict=True):
             for one in labels.get(info.episode_id, ()):
-                if one.end > info.steps:
+                if one.end > info.steps and info.usable:
                     raise DataError(f"label {one} ends after episode {info.episode_id}, which has {info.steps} steps")
-                found.append((offset + one.begin, offset + one.end, number[one.text]))
+                if info.usable:
+                    found.append((offset + one.begin, offset + one.end, number[one.text]))
+        found.sort(key=lambda part: part[0] - part[1])  # longest first: where parts overlap the shortest counts
         of_step = np.full(int(cache.ends[-1]) if len(cache.ends) else 0, -1, np.int64)
         for index, (begin, end, _) in enumerate(found):
             of_step[begin:end] = index
@@ -153,6 +157,11 @@ class WindowSampler:
     def __len__(self) -> int:
         """Steps that windows can begin at."""
         return len(self._steps)
+
+    @property
+    def labelled_steps(self) -> int:
+        """Steps that windows can begin at and that lie in a labelled part."""
+        return 0 if self._labels is None else int((self._labels.of_step[self._steps] >= 0).sum())
 
     def batch(self, number: int, size: int) -> Windows:
         """Batch `number` of `size` windows, drawn with replacement."""

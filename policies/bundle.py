@@ -41,12 +41,23 @@ class Bundle:
             graph = (path / GRAPH).read_bytes()
         except (OSError, ValueError) as error:
             raise BundleError(f"{path} is not a policy bundle: {error}") from error
-        if self.description.get("format") != FORMAT or self.description.get("version") != VERSION:
-            raise BundleError(f"{path / DESCRIPTION} does not describe a {FORMAT} of version {VERSION}")
-        if hashlib.sha256(graph).hexdigest() != self.description["sha256"]:
-            raise BundleError(f"{path / GRAPH} is not the graph that {DESCRIPTION} describes; export again")
-        self.horizon, self.history = int(self.description["horizon"]), int(self.description["history"])
-        self.action_dim, self.draws = len(self.description["action"]["names"]), int(self.description["draws"])
+        try:
+            if (self.description["format"], self.description["version"]) != (FORMAT, VERSION):
+                raise BundleError(f"{path / DESCRIPTION} does not describe a {FORMAT} of version {VERSION}")
+            if hashlib.sha256(graph).hexdigest() != self.description["sha256"]:
+                raise BundleError(f"{path / GRAPH} is not the graph that {DESCRIPTION} describes; export again")
+            self.horizon, self.history = int(self.description["horizon"]), int(self.description["history"])
+            self.action_dim, self.draws = len(self.description["action"]["names"]), int(self.description["draws"])
+            self.observation = {
+                key: (tuple(shape), kind) for key, (shape, kind) in self.description["observation"].items()
+            }
+            self._goal = {key: (tuple(shape), kind) for key, (shape, kind) in self.description["goal"].items()}
+            words = self.description["words"]
+            self._words = None if words is None else {key: np.asarray(one, np.float32) for key, one in words.items()}
+        except BundleError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise BundleError(f"{path / DESCRIPTION} is not the description of a bundle: {error!r}") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         providers = onnxruntime.get_available_providers()
@@ -55,13 +66,11 @@ class Bundle:
 
     def tell(self, goal: Mapping[str, Array], text: str, start: Mapping[str, Array]) -> dict[str, Array] | None:
         """What `sample` is given for a goal shown, told in words, or both, in an episode that begins with `start`."""
-        words = self.description["words"]
+        words, said = self._words, " ".join(text.lower().split())
         if text and words is not None:
-            known = {phrase.lower(): vector for phrase, vector in words.items()}
-            if text.strip().lower() not in known:
+            if said not in words:
                 raise BundleError(f"{text!r} is none of the words it was exported with: {', '.join(sorted(words))}")
-            vector = np.asarray(known[text.strip().lower()], np.float32)
-            return {"text": vector, "worded": np.ones((), np.float32)}
+            return {"text": words[said], "worded": np.ones((), np.float32)}
         if text and not goal:
             raise BundleError(f"the goal {text!r} is words alone, and this policy was trained without words")
         return {**goal, **({} if words is None else {f"start/{key}": start[key] for key in start})} if goal else None
@@ -87,13 +96,11 @@ class Bundle:
         fresh = np.random.default_rng(seed).standard_normal((self.draws, 1, *shape), np.float32)
         given = {"noise": noise[None], "prefix": placed[None], "prefix_mask": mask[None], "fresh": fresh}
         given["told"] = np.full(1, float(goal is not None), np.float32)
-        for key in self.description["observation"]:
+        for key in self.observation:
             if key not in observation:
-                raise BundleError(
-                    f"the observation lacks {key!r}; this policy sees {list(self.description['observation'])}"
-                )
+                raise BundleError(f"the observation lacks {key!r}; this policy sees {list(self.observation)}")
             given[f"observation/{key}"] = observation[key][None]
-        for key, (goal_shape, dtype) in self.description["goal"].items():
+        for key, (goal_shape, dtype) in self._goal.items():
             told = np.zeros(goal_shape, dtype) if goal is None or key not in goal else goal[key]
             given[f"goal/{key}"] = np.asarray(told)[None]
         feed = {name: np.ascontiguousarray(given[name]) for name in self._wanted}

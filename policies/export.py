@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from policies import bundle
 from policies.chunk_net import ChunkNet, Request
 from robot_rl.errors import ConfigError
-from robot_rl.types import ActionSpec, ArraySpec, ObservationSpec
+from robot_rl.types import ActionSpec, ArraySpec, ObservationSpec, plain
 
 OPSET = 20
 PROBES = 8
@@ -63,7 +63,7 @@ def export_bundle(
         raise ConfigError(f"{path} exists; choose another folder, or delete it")
     net = net.cpu().eval()
     task_space = net.inputs.words
-    vectors = None if task_space is None else {text: task_space.encode(text).tolist() for text in words}
+    vectors = None if task_space is None else {plain(text): task_space.encode(text).tolist() for text in words}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir()

@@ -57,6 +57,8 @@ class InputConfig:
     """Width of each camera's bottleneck."""
 
     def __post_init__(self) -> None:
+        if (self.words is not None or self.goal_noise) and not self.goal:
+            raise ConfigError("words and goal_noise are of policies that are told goals: goal=true")
         if self.history < 1 or not self.goal_noise >= 0.0:
             raise ConfigError(f"history must be at least 1, goal_noise not negative; got {self}")
 

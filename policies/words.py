@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from policies.sentences import SAME, SentenceEncoder, open_encoder
 from robot_rl.errors import ConfigError
-from robot_rl.types import FloatArray
+from robot_rl.types import FloatArray, plain
 
 TEMPERATURE = 0.07  # of CLIP (2103.00020) at the start
 
@@ -95,11 +95,15 @@ class TaskSpace(nn.Module):
             self.table = torch.from_numpy(encoder(texts)).to(self.fingerprint.device)
 
     def encode(self, text: str) -> FloatArray:
-        """The sentence's vector (E,). `ConfigError` unless the encoder is the one of the training."""
+        """The sentence's vector (E,), whatever its case. `ConfigError` if the encoder is not the training's."""
+        self.check_encoder()
+        return self._find_encoder()([plain(text)])[0]
+
+    def check_encoder(self) -> None:
+        """`ConfigError` unless the encoder is the one that these weights were learned with."""
         encoder = self._find_encoder()
-        if float(encoder.fingerprint @ self.fingerprint.cpu().numpy()) < SAME:
+        if not float(encoder.fingerprint @ self.fingerprint.cpu().numpy()) >= SAME:
             raise ConfigError(f"the sentence encoder at {encoder.path} is not the one that this policy learned with")
-        return encoder([text])[0]
 
     def _find_encoder(self) -> SentenceEncoder:
         encoder = open_encoder(self.config.encoder)

@@ -195,6 +195,11 @@ class Label:
     text: str
 
 
+def plain(text: str) -> str:
+    """Small letters, single spaces: texts that differ in nothing else are the same goal."""
+    return " ".join(text.lower().split())
+
+
 class Verdict(Enum):
     """A label that ends an episode from outside the environment."""
 

@@ -51,7 +51,7 @@ class DeployNode(ActorNode[DeployNodeConfig]):
         experiment = read_run(run_dir, " ".join(config.overrides).split())
         if not isinstance(experiment.task, TaskConfig):
             raise ConfigError(f"{experiment.task.name} exists in lockstep simulation only; deploy runs tasks of an arm")
-        goal = read_goal(config.words, config.goal)
+        goal = read_goal(experiment, config.words, config.goal)
         if config.bundle:
             policy = load_bundle(experiment, Path(config.bundle), goal)
             transport = NoLearner(0, {})  # its parameters are part of the bundle

@@ -18,7 +18,7 @@ from rich.progress import track
 from rich.table import Table
 
 from data.episode import OBSERVATION
-from data.labels import add_labels, read_labels
+from data.labels import add_labels, labelled_episodes, read_labels
 from data.store import EpisodeStore
 from data.verify import verify
 from robot_rl.apps.config import not_negative, positive
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = commands.add_parser("label", help="say in words what was done in parts of episodes")
     words.add_argument("path", type=Path)
     words.add_argument("--episode", help="id or number of one episode, to label a part of it by hand")
-    words.add_argument("--begin", type=not_negative, default=0, help="first step of the part (default: 0)")
+    words.add_argument("--begin", type=not_negative, help="first step of the part (default: 0)")
     words.add_argument("--end", type=positive, help="step after its last one (default: the episode's end)")
     words.add_argument("--text", help="what was done there; an empty text takes a label back")
 
@@ -58,15 +58,20 @@ def run(args: argparse.Namespace) -> int:
 
 def _label(args: argparse.Namespace, console: Console) -> int:
     store = EpisodeStore(args.path)
-    if (args.episode is None) != (args.text is None):
+    if (args.episode is None) != (args.text is None) or (
+        args.episode is None and (args.begin, args.end) != (None, None)
+    ):
         raise ConfigError("by hand: --episode and --text, and --begin and --end unless it is all of the episode")
     if args.episode is not None:
         number = store.number_of(args.episode)
         info = store.infos[number]
-        end = info.steps if args.end is None else args.end
-        if not args.begin < end <= info.steps:
-            raise ConfigError(f"need begin < end <= {info.steps}, the episode's steps; got {args.begin} and {end}")
-        found = {info.episode_id: [Label(args.begin, end, args.text)]}
+        one = Label(args.begin or 0, info.steps if args.end is None else args.end, args.text)
+        if not one.begin < one.end <= info.steps:
+            raise ConfigError(f"need begin < end <= {info.steps}, the episode's steps; got {one.begin} and {one.end}")
+        there = [(label.begin, label.end) for label in read_labels(args.path).get(info.episode_id, ())]
+        if not one.text.strip() and (one.begin, one.end) not in there:
+            raise ConfigError(f"there is no label to take back at {one.begin} to {one.end}; labels are at {there}")
+        found = {info.episode_id: [one]}
     else:
         found = _describe(store)
     added = add_labels(args.path, found)
@@ -83,7 +88,7 @@ def _describe(store: EpisodeStore) -> dict[str, list[Label]]:
     state = store.observation_spec.arrays.get(STATE_KEY)
     if state is None or not ogbench_words.instructions(state.names):
         raise ConfigError("only OGBench's worlds are described by themselves; label parts by hand: --episode, --text")
-    known, found = read_labels(store.path), {}
+    known, found = labelled_episodes(store.path), {}
     for number, info in enumerate(track(store.infos, "label")):
         if info.usable and info.episode_id not in known:
             states = store.episode(number).arrays[OBSERVATION + STATE_KEY]

@@ -30,7 +30,7 @@ from torch import Tensor
 from policies.chunking import ChunkPolicy
 from robot_rl.actor import episode_seed
 from robot_rl.apps.config import add_overrides, check_writable, not_negative, positive
-from robot_rl.apps.imitation import build_acting_policy
+from robot_rl.apps.imitation import ImitationExperiment, build_acting_policy
 from robot_rl.apps.runs import (
     build_film_env,
     build_run_env,
@@ -42,7 +42,7 @@ from robot_rl.apps.runs import (
 )
 from robot_rl.apps.video import Film
 from robot_rl.checkpoints import latest_checkpoint
-from robot_rl.errors import ConfigError, DataError
+from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.intervention import Intervention, NoHuman
 from robot_rl.loop import run_episode
 from robot_rl.protocols import Env, Policy, Subscriber
@@ -72,12 +72,16 @@ def run(args: argparse.Namespace) -> int:
         check_writable(args.out)
     run_dir, checkpoint = find_checkpoint(args.path)
     experiment = read_run(run_dir, args.overrides)
+    if any(not text.strip() for text in args.words):
+        raise ConfigError("--words: an empty text says nothing")
     goals = goals_of(experiment, args.words)
+    if args.goal and goals:
+        raise ConfigError(f"{experiment.task.name} tells goals of its own: --goal is of tasks that tell none")
     if args.words and not goals:  # the task has no words of its own: it judges by itself, whatever the policy is told
         goals = [{}]
         if len(args.words) > 1:
             raise ConfigError(f"{experiment.task.name} judges one thing only: give one text to --words")
-    told = read_goal(args.words[0] if args.words else "", args.goal)
+    told = read_goal(experiment, args.words[0] if args.words else "", args.goal)
     policy = load_bundle(experiment, args.bundle, told) if args.bundle else load_policy(experiment, checkpoint, told)
     for text in args.words:
         check_words(policy, text)
@@ -136,10 +140,17 @@ def load_bundle(experiment: Any, path: Path, goal: Goal | None = None) -> ChunkP
     """The exported policy at `path`, for the task of `experiment`; `goal` of episodes that tell none."""
     from policies.bundle import Bundle, BundleError
 
+    if not isinstance(experiment, ImitationExperiment):
+        raise ConfigError("bundles are of policies that `robot-rl imitate` learned")
     try:
-        return build_acting_policy(experiment, Bundle(path), goal)
+        bundle = Bundle(path)
     except BundleError as error:
         raise DataError(str(error)) from error
+    task = experiment.task
+    seen = {key: (one.shape, one.dtype) for key, one in task.observation_spec.arrays.items()}
+    if bundle.observation != seen or bundle.action_dim != task.action_spec.dim:
+        raise SpecError(f"{path} sees {bundle.observation} and acts in {bundle.action_dim}, {task.name} shows {seen}")
+    return build_acting_policy(experiment, bundle, goal)
 
 
 def check_words(policy: Policy, text: str) -> None:

@@ -21,7 +21,7 @@ from robot_rl.apps.config import add_overrides
 from robot_rl.apps.evaluate import find_checkpoint, read_policy
 from robot_rl.apps.imitation import ImitationExperiment, build_model
 from robot_rl.apps.runs import read_run
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, DataError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     words = sorted({*args.words, *texts_of(read_labels(experiment.data))}) if net.inputs.words is not None else []
     if args.words and not words:
         raise ConfigError("--words: this policy was trained without words (policy.inputs.words)")
+    if net.inputs.words is not None and not words:
+        raise DataError(f"{experiment.data} holds no labels any more: say which goals it shall understand (--words)")
     with console.status("exporting"):
         difference = export_bundle(net, out, task.observation_spec, task.action_spec, description, words)
     console.print(f"{out}: differs from the policy by at most {difference:.1e} on random inputs")

@@ -15,12 +15,14 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import cast
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from policies.chunk_net import ChunkNet
 from robot_rl.apps import evaluate
 from robot_rl.apps.config import add_overrides, compose, not_negative, positive, read_configuration
 from robot_rl.apps.imitation import ImitationExperiment, build_imitation, check_specs, open_material
@@ -87,6 +89,9 @@ class ImitationRun:
         checkpoint = latest_checkpoint(self.run_dir / "checkpoints")
         if checkpoint is not None:
             load_checkpoint(checkpoint, self.algorithm)
+            words = cast(ChunkNet, self.algorithm.acting).inputs.words
+            if words is not None:
+                words.check_encoder()  # the texts' vectors are by the encoder found now
         total, algorithm = self.experiment.algorithm.updates, self.algorithm
         columns = (TextColumn("learn"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         board = SummaryWriter(str(self.run_dir / "tensorboard"), flush_secs=10)

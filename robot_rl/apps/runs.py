@@ -11,7 +11,7 @@ from data.store import EpisodeStore
 from robot_rl.apps import imitation, wiring
 from robot_rl.apps.config import read_configuration
 from robot_rl.env import RobotEnv
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, SpecError
 from robot_rl.protocols import Camera, Env
 from robot_rl.types import Goal
 from sim.ogbench_env import OgbenchEnv
@@ -37,14 +37,25 @@ def build_run_policy(experiment: Any, goal: Goal | None = None) -> Any:
     return imitation.build_chunk_policy(experiment, goal)
 
 
-def read_goal(words: str, shown: str) -> Goal | None:
-    """A goal in words, or one shown as STORE#EPISODE: the last observation of that episode (its number or its id)."""
+def read_goal(experiment: Any, words: str, shown: str) -> Goal | None:
+    """A goal in words, or one shown as STORE#EPISODE: the last observation of that episode (its number or its id).
+
+    `SpecError` unless the store's observations are those of the task.
+    """
+    if (words or shown) and not (
+        isinstance(experiment, imitation.ImitationExperiment) and experiment.policy.inputs.goal
+    ):
+        raise ConfigError(
+            "this policy is told no goals; `robot-rl imitate` learns one that is (policy.inputs.goal=true)"
+        )
     if not shown:
         return Goal(text=words) if words else None
     path, hash_sign, which = shown.rpartition("#")
     if not hash_sign:
         raise ConfigError(f"goal {shown!r} is not STORE#EPISODE, as runs/play/lift#12")
     store = EpisodeStore(Path(path))
+    if store.observation_spec != experiment.task.observation_spec:
+        raise SpecError(f"{path} holds {store.observation_spec}, but the task shows {experiment.task.observation_spec}")
     episode = store.episode(store.number_of(which))
     return Goal(episode.observation(episode.info.steps), words)
 

@@ -159,11 +159,13 @@ def test_nonsense_is_refused(wrong):
         wrong()
 
 
-def labelled(share=1.0, start=True, **options):
+def labelled(share=1.0, start=True, spans=((1, 3), (8, 12)), **options):
     """Steps 1 and 2 of the first episode are text 4, steps 2 to 5 of the last one text 2."""
     of_step = np.full(14, -1)
-    of_step[1:3], of_step[8:12] = 0, 1
-    parts = Parts(np.array([1, 8]), np.array([3, 12]), np.array([4, 2]), of_step)
+    for index, (begin, end) in enumerate(spans):
+        of_step[begin:end] = index
+    begins, ends = np.array(spans).T
+    parts = Parts(begins, ends, np.array([4, 2]), of_step)
     config = WindowConfig(goals=GoalConfig(labelled=share, **options), start=start)
     return WindowSampler(arrays(), ENDS, config, labels=parts)
 
@@ -190,3 +192,17 @@ def test_a_change_starts_before_the_window_and_within_reach_of_the_goal():
     assert (start <= present).all() and (present < goal).all() and (goal - start <= 3).all()
     assert set(start[:500]) == {2, 3, 4} and set(start[500:1000]) == {100}  # the first rows of their episodes at most
     assert not labelled(start=False).windows(steps, rng).start
+
+
+def test_a_label_may_begin_and_end_with_its_episode():
+    windows = labelled(spans=((0, 5), (9, 14))).windows(np.array([0, 4, 9, 13]), np.random.default_rng(0))
+    np.testing.assert_array_equal(states(windows.goal), [5, 5, 208, 208])
+    np.testing.assert_array_equal(states(windows.start), [0, 0, 203, 203])
+    for key, seen in (("goal", windows.goal), ("start", windows.start)):
+        wanted = states(seen).astype(np.uint8)
+        np.testing.assert_array_equal(seen["image/front"][:, 0, 0, 0], wanted, err_msg=key)
+
+
+def test_goals_are_shown_as_images_too():
+    windows = at([0, 6], config=WindowConfig(goals=GoalConfig(future=0, final=1)))
+    np.testing.assert_array_equal(windows.goal["image/front"][:, 1, 1, 2], [5, 208])

@@ -1,6 +1,7 @@
 """An exported policy does what the policy does, without torch and without this project."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -175,3 +176,16 @@ def test_a_bundle_understands_the_words_that_it_was_exported_with(tmp_path):
     assert np.abs(chunks[0] - chunks[1]).max() > 1e-5
     with pytest.raises(BundleError, match="none of the words it was exported with: close it, open it"):
         bundle.tell({}, "wave", start)
+
+
+@pytest.mark.parametrize(
+    "change", [{"horizon": None}, {"action": None}, {"words": [1]}, {"goal": 3}, {"sha256": None}, None]
+)
+def test_a_description_that_is_none_is_refused(exported, tmp_path, change):
+    copied = tmp_path / "copy"
+    shutil.copytree(exported("gcbc"), copied)
+    description = json.loads((copied / "bundle.json").read_text())
+    changed = [] if change is None else {**description, **change}
+    (copied / "bundle.json").write_text(json.dumps(changed))
+    with pytest.raises(BundleError):
+        Bundle(copied)

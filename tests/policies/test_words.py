@@ -1,12 +1,15 @@
 """Goals in words: what they are aligned with, whom they reach, and what is said when they cannot be understood."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("sentence_transformers")
+
+from safetensors.torch import load_file, save_file
 
 from policies import sentences
 from policies.act import ACTConfig
@@ -157,3 +160,39 @@ def test_vectors_have_length_one_and_tell_texts_apart(encoder):
     vectors = SentenceEncoder(encoder)(SIDES)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
     assert vectors[0] @ vectors[1] < 0.999
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["empty weights", "cut weights", "some weights", "no tokenizer", "no pooling", "pickle"],
+)
+def test_a_damaged_encoder_is_named_and_nothing_is_unpickled(encoder, tmp_path, damage):
+    path = tmp_path / "damaged"
+    shutil.copytree(encoder, path)
+    weights = path / "model.safetensors"
+    if damage == "empty weights":
+        weights.write_bytes(b"")
+    elif damage == "cut weights":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    elif damage == "some weights":
+        save_file(dict(sorted(load_file(weights).items())[:3]), weights, metadata={"format": "pt"})
+    elif damage == "no tokenizer":
+        (path / "tokenizer.json").unlink()
+    elif damage == "no pooling":
+        shutil.rmtree(path / "1_Pooling")
+    else:
+        (path / "2_Dense").mkdir()
+        (path / "2_Dense" / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch unpickled'\ntR.")
+    with pytest.raises(ConfigError, match="hf download"):
+        SentenceEncoder(str(path))
+
+
+def test_letter_case_does_not_matter(encoder):
+    model = build(score(encoder))
+    model.inputs.words.learn_texts(list(SIDES))
+    np.testing.assert_array_equal(model.inputs.words.encode("Go  to the LEFT "), model.inputs.words.encode(SIDES[0]))
+
+
+def test_words_are_of_policies_with_goals():
+    with pytest.raises(ConfigError, match="goal=true"):
+        InputConfig(goal=False, words=WordsConfig())

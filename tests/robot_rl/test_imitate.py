@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from data.store import EpisodeStore
 from robot_rl.algorithms.imitation import Imitation
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import CONF_DIR, compose
 from robot_rl.apps.imitation import ImitationExperiment, build_model
-from robot_rl.errors import ConfigError
+from robot_rl.apps.runs import read_goal
+from robot_rl.errors import ConfigError, SpecError
 
 pytest.importorskip("ogbench")
 
@@ -159,8 +161,55 @@ def test_play_is_labelled_and_its_words_are_learned_and_obeyed(data, tmp_path, c
 
 @pytest.mark.parametrize(
     "words",
-    [["--episode", "0"], ["--episode", "9", "--text", "x"], ["--episode", "0", "--text", "x", "--begin", "40"]],
+    [
+        ["--episode", "0"],
+        ["--episode", "9", "--text", "x"],
+        ["--episode", "0", "--text", "x", "--begin", "40"],
+        ["--begin", "5", "--end", "10"],
+        ["--episode", "0", "--text", ""],
+    ],
 )
 def test_a_label_by_hand_names_a_part_of_an_episode(data, words, capsys):
     assert main(["data", "label", str(data), *words]) == 2
     assert capsys.readouterr().err
+
+
+def test_a_goal_shown_by_an_episode_must_be_what_the_policy_sees(data, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    assert run(data, run_dir, "algorithm.updates=2") == 0
+    assert main(["evaluate", str(run_dir), "--goal", f"{data}#1"]) == 2
+    assert "tells goals of its own" in capsys.readouterr().err
+    lift = compose("imitate", ["task=lift"], ImitationExperiment)
+    with pytest.raises(SpecError, match="block_0"):
+        read_goal(lift, "", f"{data}#1")
+    with pytest.raises(ConfigError, match="STORE#EPISODE"):
+        read_goal(lift, "", str(data))
+    cube = compose("imitate", ["task=cube-single"], ImitationExperiment)
+    goal = read_goal(cube, "", f"{data}#1")
+    episode = EpisodeStore(data).episode(1)
+    np.testing.assert_array_equal(goal.observation["state"], episode.arrays["observation/state"][-1])
+
+
+def test_resuming_with_another_encoder_is_refused(data, tmp_path, capsys):
+    pytest.importorskip("sentence_transformers")
+    from policies.sentences import open_encoder
+    from tests.policies.encoder import make_encoder
+
+    store, run_dir = tmp_path / "store", tmp_path / "run"
+    shutil.copytree(data, store)
+    assert main(["data", "label", str(store), "--episode", "0", "--text", "wave"]) == 0
+    encoder = make_encoder(tmp_path / "one")
+    wanted = [
+        "policy=score_words",
+        f"policy.inputs.words.encoder={encoder}",
+        "policy.inputs.words.sentence_features=32",
+    ]
+    words = ["imitate", *SMALL, f"data={store}", *wanted, "algorithm.updates=2", "--run-dir", str(run_dir)]
+    assert main(words) == 2  # the first episode is held out
+    assert "held_out=0" in capsys.readouterr().err
+    assert main([*words, "held_out=0"]) == 0
+    shutil.rmtree(encoder)
+    shutil.move(make_encoder(tmp_path / "two", seed=1), encoder)
+    open_encoder.cache_clear()
+    assert main([*words, "held_out=0", "--resume"]) == 2
+    assert "not the one that this policy learned with" in capsys.readouterr().err
