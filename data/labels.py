@@ -25,6 +25,20 @@ LABELS = "labels.jsonl"
 
 def read_labels(store: Path) -> dict[str, list[Label]]:
     """Labels by episode, in order, texts as `plain`. `DataError` names the line that is no label."""
+    return {
+        episode: sorted(Label(*part, text) for part, text in parts.items() if text)
+        for episode, parts in _read(store).items()
+        if any(parts.values())
+    }
+
+
+def labelled_episodes(store: Path) -> set[str]:
+    """Ids of the episodes that any line speaks of, also one that takes a label back."""
+    return set(_read(store))
+
+
+def _read(store: Path) -> dict[str, dict[tuple[int, int], str]]:
+    """Text of each part of each episode, empty where it was taken back."""
     parts: dict[str, dict[tuple[int, int], str]] = defaultdict(dict)
     for number, line in enumerate(_text(store / LABELS).split("\n"), 1):
         if not line.strip():
@@ -39,10 +53,7 @@ def read_labels(store: Path) -> dict[str, list[Label]]:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(f"{store / LABELS}, line {number} is not a label: {line[:120]!r} ({error})") from error
         parts[episode][begin, end] = plain(text)
-    whole = {
-        episode: sorted(Label(*part, text) for part, text in found.items() if text) for episode, found in parts.items()
-    }
-    return {episode: found for episode, found in whole.items() if found}
+    return parts
 
 
 def add_labels(store: Path, labels: Mapping[str, Iterable[Label]]) -> int:
@@ -58,12 +69,6 @@ def add_labels(store: Path, labels: Mapping[str, Iterable[Label]]) -> int:
     finally:
         os.close(lock)
     return len(lines)
-
-
-def labelled_episodes(store: Path) -> set[str]:
-    """Ids of the episodes that any line speaks of, also one that takes a label back."""
-    read_labels(store)  # names a line that is none
-    return {json.loads(line)["episode"] for line in _text(store / LABELS).split("\n") if line.strip()}
 
 
 def _text(path: Path) -> str:

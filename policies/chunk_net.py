@@ -81,7 +81,7 @@ class ChunkNet(nn.Module):
         A `prefix` (B, P, A) of actions that are already decided begins the chunk.
         """
         told = noise.new_full((len(noise),), float(goal is not None))
-        whole = self.inputs.blank_goal(len(noise), noise.device) | dict(goal or {})
+        whole = self.inputs.fill_goal(goal or {}, len(noise), noise.device)
         fresh = torch.randn((self.draws, *noise.shape), generator=generator, device=noise.device, dtype=noise.dtype)
         length = 0 if prefix is None else prefix.shape[1]
         placed = torch.zeros_like(noise) if prefix is None else functional.pad(prefix, (0, 0, 0, self.horizon - length))

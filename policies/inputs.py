@@ -142,13 +142,12 @@ class InputTokens(nn.Module):
         start = {key.removeprefix(START): value for key, value in goal.items() if key.startswith(START)}
         return words.change(self._goal_features(start), self._goal_features(goal))
 
-    def blank_goal(self, batch: int, device: torch.device) -> dict[str, Tensor]:
-        """Zeros for all of a goal."""
-        return {
-            key: torch.zeros(
-                (batch, *one.shape), dtype=torch.uint8 if one.dtype == "uint8" else torch.float32, device=device
-            )
-            for key, one in self.goal_arrays.items()
+    def fill_goal(self, goal: Mapping[str, Tensor], batch: int, device: torch.device) -> dict[str, Tensor]:
+        """All of a goal, with zeros for what is left out."""
+        missing = {key: one for key, one in self.goal_arrays.items() if key not in goal}
+        return dict(goal) | {
+            key: torch.zeros((batch, *one.shape), dtype=getattr(torch, one.dtype), device=device)
+            for key, one in missing.items()
         }
 
     def blur_goals(self, windows: TensorWindows, generator: torch.Generator) -> TensorWindows:

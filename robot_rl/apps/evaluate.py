@@ -190,11 +190,11 @@ def evaluate(
 def film(
     experiment: Any, policy: Policy, path: Path, episodes: int, seed: int, goals: Sequence[Mapping[str, Any]] = ()
 ) -> Path:
-    """Film the first evaluation episodes (at each goal) with the front camera; raises when nothing can render here."""
+    """Film at most so many evaluation episodes, as many at each goal; raises when nothing can render here."""
     env = build_film_env(experiment, FILM_HW)
     try:
         camera = Film(front_camera(env), env.rate_hz)
-        evaluate(env, policy, episodes, seed, [camera], goals=goals)
+        evaluate(env, policy, max(episodes // max(len(goals), 1), 1), seed, [camera], goals=goals[:episodes])
         return camera.write(path)
     finally:
         env.close()

@@ -118,9 +118,8 @@ def open_material(experiment: ImitationExperiment) -> Material:
     train = WindowSampler(cache.arrays, cache.ends, config, seed=experiment.seed, episodes=kept & ~out, labels=parts)
     if texts and not train.labelled_steps:
         raise DataError(
-            f"no labelled part of {experiment.data} is learned from: all lie in episodes that are held out (every "
-            f"{max(round(1.0 / experiment.held_out), 2) if experiment.held_out else 0}th from the first; held_out=0 "
-            "uses all), discarded, or of other phases"
+            f"no labelled part of {experiment.data} is learned from: all lie in episodes that are held out (the first "
+            "is; held_out=0 uses all), discarded, or of other phases"
         )
     held_out = None
     if out.any():
