@@ -163,11 +163,13 @@ def draw(rng: np.random.Generator, horizon: int, actions: int) -> Windows:
         future={},
         start={},
         text=np.full(BATCH, -1),
+        value_goal={},
         goal_steps=np.ones(BATCH, np.int64),
         reward=zero,
         discount=zero,
         next_observation=nothing,
         terminated=zero,
+        returns_to_go=zero,
     )
 
 

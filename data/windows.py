@@ -75,6 +75,9 @@ class WindowConfig:
     """Goals in hindsight."""
     future: bool = False
     """Whether windows hold the observation after each action, too."""
+    value_goals: GoalConfig | None = None
+    """Where goals come from that values are learned of, if they are not those of the policy: it should also know goals
+    that the episode does not lead to."""
     start: bool = False
     """Whether they also hold an observation from which on the goal was brought about: a label's first one, else any."""
 
@@ -145,6 +148,7 @@ class WindowSampler:
             raise DataError("there is no episode with a step to draw windows from")
         self._steps = np.flatnonzero(np.repeat(used, self._ends - self._begins))  # (N,) those that may be drawn
         self._returns = returns or Returns()
+        self._returns_to_go = _returns_to_go(self._rewards, self._begins, self._returns.discount)
         self._labels = labels if labels is not None and len(labels.begin) else None
         self._seed = seed
 
@@ -173,7 +177,7 @@ class WindowSampler:
         episode = np.searchsorted(self._ends, steps, side="right")
         first, last = self._begins[episode] + episode, self._ends[episode] + episode  # rows of observations
         row = steps + episode
-        goal, start = self._goal_rows(row, last, rng), first
+        goal, start = self._goal_rows(self.config.goals, row, last, rng), first
         text = np.full(len(steps), WORDLESS, np.int64)
         if self.config.start:
             start = self._start_rows(first, row, goal, rng)
@@ -183,10 +187,16 @@ class WindowSampler:
             goal = np.where(chosen, self._labels.end[part] + episode, goal)
             start = np.where(chosen, self._labels.begin[part] + episode, start)
             text = np.where(chosen, self._labels.text[part], WORDLESS)
-        on_the_way = (goal >= row) & (goal <= last)
+        valued = goal
+        if self.config.value_goals is not None:
+            valued = self._goal_rows(self.config.value_goals, row, last, rng)
+        on_the_way = (valued >= row) & (valued <= last)
+        goal_steps = np.where(on_the_way, valued - row, UNREACHED).astype(np.int64)
         history, ahead_rows = np.arange(1 - self.config.history, 1), np.arange(1, self.config.horizon + 1)
         action, mask = self._chunk(steps, self._ends[episode])
         reward, discount, ahead, terminated = self._sum_ahead(steps, self._ends[episode])
+        if self._returns.of_goals:
+            reward, terminated = self._sum_to_goals(goal_steps, ahead)
         return Windows(
             observation=self._observe(np.maximum(row[:, None] + history, first[:, None])),
             action=action,
@@ -195,11 +205,13 @@ class WindowSampler:
             future=self._observe(np.minimum(row[:, None] + ahead_rows, last[:, None])) if self.config.future else {},
             start=self._observe(start) if self.config.start else {},
             text=text,
-            goal_steps=np.where(on_the_way, goal - row, UNREACHED).astype(np.int64),
+            value_goal=self._observe(valued) if self.config.value_goals is not None else {},
+            goal_steps=goal_steps,
             reward=reward,
             discount=discount,
             next_observation=self._observe(row + ahead),
             terminated=terminated,
+            returns_to_go=self._returns_to_go[steps],
         )
 
     def _observe(self, rows: NDArray[np.int64]) -> Observation:
@@ -217,9 +229,9 @@ class WindowSampler:
         return action.astype(np.float32), inside.astype(np.float32)
 
     def _goal_rows(
-        self, row: NDArray[np.int64], last: NDArray[np.int64], rng: np.random.Generator
+        self, goals: GoalConfig, row: NDArray[np.int64], last: NDArray[np.int64], rng: np.random.Generator
     ) -> NDArray[np.int64]:
-        goals, size = self.config.goals, len(row)
+        size = len(row)
         weights = np.array([goals.future, goals.final, goals.present, goals.random])
         kind = rng.choice(4, size, p=weights / weights.sum())
         farthest = last if goals.max_steps is None else np.minimum(row + goals.max_steps, last)
@@ -253,3 +265,26 @@ class WindowSampler:
         terminated = (self._terminated[index] & inside).any(1)
         discount = self._returns.discount**ahead
         return reward.astype(np.float32), discount.astype(np.float32), ahead, terminated.astype(np.float32)
+
+    def _sum_to_goals(
+        self, goal_steps: NDArray[np.int64], ahead: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As the rewards and ends of `_sum_ahead` (B,), with -1 for each step until the goal."""
+        reached = (goal_steps != UNREACHED) & (goal_steps <= ahead)
+        powers = self._returns.discount ** np.arange(self._returns.steps)
+        sums = np.concatenate([[0.0], np.cumsum(powers)])
+        return -sums[np.where(reached, goal_steps, ahead)].astype(np.float32), reached.astype(np.float32)
+
+
+def _returns_to_go(rewards: NDArray[Any], begins: NDArray[np.int64], discount: float) -> NDArray[np.float32]:
+    """Discounted sum of rewards from each step (N,) to the end of its episode.
+
+    Of an episode that was cut short that is less than the return, where rewards are not negative.
+    """
+    sums = np.asarray(rewards, np.float64).copy()
+    is_last = np.zeros(len(sums) + 1, bool)
+    is_last[begins] = is_last[-1] = True  # of the step before
+    for step in range(len(sums) - 2, -1, -1):
+        if not is_last[step + 1]:
+            sums[step] += discount * sums[step + 1]
+    return sums.astype(np.float32)

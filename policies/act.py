@@ -127,7 +127,7 @@ class ACTModel(ChunkNet):
 
     def answer(self, request: Request) -> Tensor:
         """The chunk of style zero, whatever the noise."""
-        style = request.noise.new_zeros(len(request.noise), self.config.style)
+        style = request.noise.new_zeros(len(request.told), self.config.style)
         chunk = self.actions.inverse(self(request.observation, request.goal, style, request.told)[0])
         return with_prefix(chunk, request.prefix, request.prefix_mask)
 

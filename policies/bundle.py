@@ -109,6 +109,17 @@ class Bundle:
                 raise BundleError(f"{name} is {value.shape}, expected {tuple(self._wanted[name].shape)}")
         return np.asarray(self._session.run(None, feed)[0])[0]
 
+    def sample_many(
+        self,
+        observation: Mapping[str, Array],
+        goal: Mapping[str, Array] | None,
+        noise: Array,
+        seed: int,
+        prefix: Array | None,
+    ) -> Array:
+        """Chunks (K, H, A) from noise of that shape, one after the other: the graph takes one."""
+        return np.stack([self.sample(observation, goal, one, seed + i, prefix) for i, one in enumerate(noise)])
+
     def load(self, tensors: Mapping[str, Any]) -> None:
         """A bundle's weights are part of its graph: `BundleError` for any others."""
         if tensors:

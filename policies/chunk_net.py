@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,9 @@ from robot_rl.types import STATE_KEY
 class Request:
     """All that one chunk depends on, as tensors alone, so that it can be traced and exported."""
 
-    observation: Mapping[str, Tensor]  # each (B, T, ...)
-    goal: Mapping[str, Tensor]  # each (B, ...)
-    told: Tensor  # (B,) 1 where the goal counts, 0 where there is none
+    observation: Mapping[str, Tensor]  # each (B or 1, T, ...)
+    goal: Mapping[str, Tensor]  # each (B or 1, ...)
+    told: Tensor  # (B or 1,) 1 where the goal counts, 0 where there is none
     noise: Tensor  # (B, H, A) unit Gaussian, to begin with
     fresh: Tensor  # (K, B, H, A) unit Gaussian, for samplers that draw on the way
     prefix: Tensor  # (B, H, A) actions that are decided, where
@@ -42,6 +43,7 @@ class ChunkNet(nn.Module):
         self.inputs = inputs
         self.actions = actions
         self.horizon, self.history = horizon, inputs.history
+        self.action_dim = len(actions.mean)
 
     def answer(self, request: Request) -> Tensor:
         """The chunk (B, H, A), its prefix in place."""
@@ -67,7 +69,11 @@ class ChunkNet(nn.Module):
         self.actions.fit(*moments["action"])
 
     @torch.no_grad()
-    def sample(
+    def sample(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As `propose`, without gradients."""
+        return self.propose(*args, **kwargs)
+
+    def propose(
         self,
         observation: Mapping[str, Tensor],
         goal: Mapping[str, Tensor] | None,
@@ -77,11 +83,13 @@ class ChunkNet(nn.Module):
     ) -> Tensor:
         """Chunks (B, H, A) from unit Gaussian `noise` of that shape; observations each (B, T, ...), goal (B, ...).
 
-        What of `InputTokens.goal_arrays` the goal leaves out is zero.
+        One observation (and goal) does for any number of chunks, and is encoded once. What of
+        `InputTokens.goal_arrays` the goal leaves out is zero.
         A `prefix` (B, P, A) of actions that are already decided begins the chunk.
         """
-        told = noise.new_full((len(noise),), float(goal is not None))
-        whole = self.inputs.fill_goal(goal or {}, len(noise), noise.device)
+        seen = len(next(iter(observation.values())))
+        told = noise.new_full((seen,), float(goal is not None))
+        whole = self.inputs.fill_goal(goal or {}, seen, noise.device)
         fresh = torch.randn((self.draws, *noise.shape), generator=generator, device=noise.device, dtype=noise.dtype)
         length = 0 if prefix is None else prefix.shape[1]
         placed = torch.zeros_like(noise) if prefix is None else functional.pad(prefix, (0, 0, 0, self.horizon - length))

@@ -78,6 +78,21 @@ class ChunkSource(Protocol):
         ...
 
 
+class ManySource(ChunkSource, Protocol):
+    """What samples several chunks at once, to choose among (`policies.steered`)."""
+
+    def sample_many(
+        self,
+        observation: Observation,
+        goal: Observation | None,
+        noise: FloatArray,
+        seed: int,
+        prefix: FloatArray | None,
+    ) -> FloatArray:
+        """Chunks (K, H, A) from noise of that shape, otherwise as `sample`."""
+        ...
+
+
 class Executor(Protocol):
     """Runs one sampling at a time, elsewhere."""
 

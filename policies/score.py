@@ -128,10 +128,10 @@ class ScoreModel(ChunkNet):
         observation, goal, told = request.observation, request.goal, request.told
         if self.guidance == 0.0:
             told = torch.zeros_like(told)
-        context = self.inputs(observation, goal, told)
-        if self.guidance in (0.0, 1.0):
-            return context
-        return torch.cat([context, self.inputs(observation, goal, torch.zeros_like(told))])
+        contexts = [self.inputs(observation, goal, told)]
+        if self.guidance not in (0.0, 1.0):
+            contexts.append(self.inputs(observation, goal, torch.zeros_like(told)))
+        return torch.cat([one.expand(len(request.noise), -1, -1) for one in contexts])
 
     def estimate(self, noisy: Tensor, c_noise: Tensor, context: Tensor, clean: Tensor, given: Tensor) -> Tensor:
         """The network's output (B, H, A), guided; `noisy` is scaled already.

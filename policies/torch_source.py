@@ -1,6 +1,6 @@
 """Chunks from a network in torch.
 
-Shape letters: B batch, T observations, H horizon, A action, P prefix.
+Shape letters: B batch, T observations, H horizon, A action, P prefix, K chunks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from robot_rl.types import FloatArray, Observation
 
 
 class TorchSource:
-    """Implements `policies.chunking.ChunkSource`."""
+    """Implements `policies.chunking.ManySource`."""
 
     def __init__(self, model: ChunkNet, device: str = "cpu") -> None:
         self._device = find_device(device)
@@ -43,7 +43,6 @@ class TorchSource:
             return None
         return goal if words is None else goal | {START + key: value for key, value in start.items()}
 
-    @torch.inference_mode()
     def sample(
         self,
         observation: Observation,
@@ -53,14 +52,26 @@ class TorchSource:
         prefix: FloatArray | None,
     ) -> FloatArray:
         """A chunk (H, A)."""
-        chunk = self.model.sample(
+        return self.sample_many(observation, goal, noise[None], seed, prefix)[0]
+
+    @torch.inference_mode()
+    def sample_many(
+        self,
+        observation: Observation,
+        goal: Observation | None,
+        noise: FloatArray,
+        seed: int,
+        prefix: FloatArray | None,
+    ) -> FloatArray:
+        """Chunks (K, H, A) from noise of that shape; the observation is encoded once."""
+        chunks = self.model.sample(
             self._batch(observation),
             None if goal is None else self._batch(goal),
-            self._tensor(noise),
+            torch.as_tensor(noise, device=self._device),
             torch.Generator(self._device).manual_seed(seed),
             None if prefix is None else self._tensor(prefix),
         )
-        return chunk[0].cpu().numpy()
+        return chunks.cpu().numpy()
 
     def _batch(self, observation: Observation) -> dict[str, Tensor]:
         return {key: self._tensor(value) for key, value in observation.items()}

@@ -18,6 +18,8 @@ class Returns:
     """Rewards summed before bootstrapping; fewer where the episode ends or the person takes over or lets go."""
     discount: float = 1.0
     """Per control step."""
+    of_goals: bool = False
+    """Whether the reward is -1 a step until the goal is observed (and ends it), whatever the task's is (2410.20092)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,13 @@ class Windows:
     future: Observation  # each (B, H, ...), the observations after each action; empty unless asked for
     start: Observation  # each (B, ...), from where the goal was brought about; empty unless asked for
     text: NDArray[np.int64]  # (B,) number of the text that the goal is worded by; -1 for none
+    value_goal: Observation  # each (B, ...), the goal that the next four speak of; empty where that is `goal`
     goal_steps: NDArray[np.int64]  # (B,) steps until the goal was observed; -1 where that never was
     reward: NDArray[np.float32]  # (B,) discounted sum up to the next observation
     discount: NDArray[np.float32]  # (B,) weight of the next observation's value
     next_observation: Observation  # each (B, ...)
     terminated: NDArray[np.float32]  # (B,) 1 where the task ended by then: do not bootstrap
+    returns_to_go: NDArray[np.float32]  # (B,) discounted sum of the task's rewards to the episode's end: what was seen
 
     def __len__(self) -> int:
         return len(self.action)

@@ -103,3 +103,29 @@ def gripper_loss(logits: Tensor, choice: Tensor) -> Tensor:
 def random_subset(count: int, size: int, generator: torch.Generator) -> Tensor:
     """`size` distinct members of `count`, in random order (REDQ, 2101.05982)."""
     return torch.randperm(count, generator=generator, device=generator.device)[:size]
+
+
+def expectile_weight(advantage: Tensor, expectile: float) -> Tensor:
+    """Weight of each error (B,): `expectile` where the target is above the value, 1 - `expectile` below.
+
+    Half of IQL's asymmetry (2110.06169, equation 5); times squared errors it gives the expectile.
+    """
+    return torch.where(advantage < 0.0, 1.0 - expectile, expectile)
+
+
+def awr_weight(advantage: Tensor, temperature: float, largest: float) -> Tensor:
+    """Weight exp(advantage / temperature) of imitating each action (B,), at most `largest` (AWR, 1910.00177)."""
+    return (advantage / temperature).exp().clamp(max=largest)
+
+
+def conservative_gap(q_random: Tensor, q_policy: Tensor, q_data: Tensor, floor: Tensor | None = None) -> Tensor:
+    """How far values of other actions exceed those of the data's (N, B): mean over B, sum over members.
+
+    logsumexp over random actions' (N, B, K), the policy's (N, B, L) and the data's own, less the data's (CQL,
+    2006.04779, equation 4). With a `floor` (B,) of returns that were really had, the policy's are not pushed down
+    below it (Cal-QL, 2303.05479, equation 5.1).
+    """
+    if floor is not None:
+        q_policy = torch.maximum(q_policy, floor.unsqueeze(-1))
+    every = torch.cat([q_random, q_policy, q_data.unsqueeze(-1)], -1)
+    return (every.logsumexp(-1) - q_data).mean(1).sum()

@@ -16,8 +16,8 @@ from hardware.nodes.actor import ActorNode, ActorNodeConfig, Parts
 from hardware.nodes.lifecycle import run
 from policies.chunking import ChunkPolicy
 from robot_rl.actor import ScheduleConfig
-from robot_rl.apps.evaluate import check_words, find_checkpoint, load_bundle, read_policy
-from robot_rl.apps.runs import build_run_policy, read_goal, read_run
+from robot_rl.apps.evaluate import check_words, load_bundle
+from robot_rl.apps.runs import build_run_policy, find_checkpoint, read_goal, read_policy, read_run
 from robot_rl.errors import ConfigError
 from robot_rl.transport import NoLearner
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition

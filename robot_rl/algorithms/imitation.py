@@ -74,6 +74,10 @@ class ImitationConfig:
         if self.updates < 1 or self.warmup_updates < 0 or self.learning_rate <= 0.0:
             raise ConfigError(f"updates and learning_rate must be positive, warmup_updates not negative; got {self}")
 
+    def build(self, model: nn.Module, critic: nn.Module | None, augment: Augment | None = None) -> Imitation:
+        """The trainer; only offline RL has a critic."""
+        return Imitation(self, model, augment)
+
 
 class Imitation:
     """Minimises the loss of a `ChunkModel`."""
@@ -100,12 +104,16 @@ class Imitation:
         with torch.random.fork_rng(), self._autocast():
             # dropout draws from the global generator: resuming must repeat that, too
             torch.manual_seed((self.config.seed << 32) + self.updates)
-            loss, metrics = self._loss(self._load(windows), self._generator)
+            loss, metrics = self._objective(windows)
         self._adam.minimise(loss)
         self.updates += 1
         # In the beginning the average is over what there is: 1 / updates (as EDM's ramp-up, 2206.00364, F.3).
         self._acting.follow(self._flat, max(1.0 - self.config.ema_decay, 1.0 / self.updates))
         return {"loss": loss.detach(), **metrics}
+
+    def _objective(self, windows: Windows) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the model minimises (0-d), and 0-d tensors to log."""
+        return self._loss(self._load(windows), self._generator)
 
     @property
     def learning_rate(self) -> float:
@@ -160,19 +168,18 @@ class Imitation:
     def _load(self, windows: Windows, *, augment: bool = True) -> TensorWindows:
         """To the device; `augment` shifts the images, those of one window alike."""
 
-        def move(array: object) -> Tensor:
-            return torch.as_tensor(array).to(self.device, non_blocking=True)
+        observation, goal, start = (
+            self._observe(one, augment) for one in (windows.observation, windows.goal, windows.start)
+        )
+        action, mask, text = (self._move(one) for one in (windows.action, windows.mask, windows.text))
+        return TensorWindows(observation, action, mask, goal, self._observe(windows.future, False), start, text)
 
-        def observe(observation: Mapping[str, object]) -> dict[str, Tensor]:
-            return {key: move(array) for key, array in observation.items()}
+    def _move(self, array: object) -> Tensor:
+        return torch.as_tensor(array).to(self.device, non_blocking=True)
 
-        def shift(observation: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {key: self._shift(value) for key, value in observation.items()} if augment else observation
-
-        observation, goal = shift(observe(windows.observation)), shift(observe(windows.goal))
-        start, future = shift(observe(windows.start)), observe(windows.future)
-        action, mask, text = move(windows.action), move(windows.mask), move(windows.text)
-        return TensorWindows(observation, action, mask, goal, future, start, text)
+    def _observe(self, observation: Mapping[str, object], augment: bool) -> dict[str, Tensor]:
+        moved = {key: self._move(array) for key, array in observation.items()}
+        return {key: self._shift(value) for key, value in moved.items()} if augment else moved
 
     def _shift(self, values: Tensor) -> Tensor:
         """Augment images (B, ..., H, W, 3); anything else stays."""

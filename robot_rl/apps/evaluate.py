@@ -5,6 +5,7 @@
   robot-rl evaluate runs/imitate/scene_score_seed0 --episodes 20 policy.steps=10 policy.guidance=2
   robot-rl evaluate runs/imitate/scene_words --words "open the drawer" "close the window" --episodes 20
   robot-rl evaluate runs/imitate/lift_score_seed0 --goal "runs/play/lift#12"
+  robot-rl evaluate runs/imitate/lift_score_seed0 --critic runs/offline/lift_iql_seed0 --samples 16
 
 The start states are the same for every checkpoint with the same --seed, and none of them was trained on. A task
 with goals is evaluated at each of them, from the same start states; or at goals in words, or at one shown by the last
@@ -23,9 +24,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import track
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from policies.chunking import ChunkPolicy
 from robot_rl.actor import episode_seed
@@ -35,13 +33,15 @@ from robot_rl.apps.runs import (
     build_film_env,
     build_run_env,
     build_run_policy,
+    find_checkpoint,
     front_camera,
     goals_of,
     read_goal,
+    read_policy,
     read_run,
 )
+from robot_rl.apps.steering import add_steering, steer_by
 from robot_rl.apps.video import Film
-from robot_rl.checkpoints import latest_checkpoint
 from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.intervention import Intervention, NoHuman
 from robot_rl.loop import run_episode
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--goal", default="", metavar="STORE#EPISODE", help="the goal of a task that tells none")
     parser.add_argument("--video", type=Path, help="film the first episodes into this .mp4")
     parser.add_argument("--video-episodes", type=positive, default=5, help="how many of them (default: 5)")
+    add_steering(parser)
     parser.add_argument("--bundle", type=Path, help="act by this exported bundle instead of the checkpoint")
     parser.add_argument("--out", type=Path, help="write the result as JSON")
 
@@ -85,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
     policy = load_bundle(experiment, args.bundle, told) if args.bundle else load_policy(experiment, checkpoint, told)
     for text in args.words:
         check_words(policy, text)
+    if args.critic:
+        policy, settings = steer_by(policy, experiment, run_dir, args)
+        console.print(f"steered by {args.critic}: {settings}")
     env = build_run_env(experiment)
     if args.video:
         film(experiment, policy, args.video, args.video_episodes, args.seed, goals)
@@ -103,26 +107,6 @@ def run(args: argparse.Namespace) -> int:
         whole = without_nan(result | {"episodes": [asdict(one) for one in records]})
         args.out.write_text(json.dumps(whole, indent=2) + "\n")
     return 0
-
-
-def find_checkpoint(path: Path) -> tuple[Path, Path]:
-    """(run directory, checkpoint directory) for either; `DataError` says what was looked for."""
-    path = path.resolve()
-    if (path / "policy.safetensors").exists():
-        return path.parents[1] if path.parents[1].name != "learner" else path.parents[2], path
-    for directory in (path / "checkpoints", path / "learner" / "checkpoints"):
-        found = latest_checkpoint(directory)
-        if found is not None:
-            return path, found
-    raise DataError(f"{path} has no checkpoints/step_*/policy.safetensors; was it written by `robot-rl train`?")
-
-
-def read_policy(checkpoint: Path) -> dict[str, Tensor]:
-    """The acting policy's weights; `DataError` when they cannot be read."""
-    try:
-        return load_file(checkpoint / "policy.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise DataError(f"{checkpoint} holds no readable policy: {error}") from error
 
 
 def load_policy(experiment: Any, checkpoint: Path, goal: Goal | None = None) -> Policy:

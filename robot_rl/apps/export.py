@@ -18,9 +18,8 @@ from rich.console import Console
 from data.labels import read_labels, texts_of
 from policies.torch_source import TorchSource
 from robot_rl.apps.config import add_overrides
-from robot_rl.apps.evaluate import find_checkpoint, read_policy
 from robot_rl.apps.imitation import ImitationExperiment, build_model
-from robot_rl.apps.runs import read_run
+from robot_rl.apps.runs import find_checkpoint, read_policy, read_run
 from robot_rl.errors import ConfigError, DataError
 
 

@@ -26,7 +26,7 @@ from policies.chunk_net import ChunkNet
 from robot_rl.apps import evaluate
 from robot_rl.apps.config import add_overrides, compose, not_negative, positive, read_configuration
 from robot_rl.apps.imitation import ImitationExperiment, build_imitation, check_specs, open_material
-from robot_rl.apps.runs import build_run_env, goals_of
+from robot_rl.apps.runs import build_run_env, find_checkpoint, goals_of
 from robot_rl.apps.train import prepare_run_dir
 from robot_rl.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from robot_rl.records import without_nan
@@ -45,14 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--evaluate", type=not_negative, default=0, help="episodes (of each goal) to run at the end")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, command: str = "imitate") -> int:
+    """`command` names the root of the configuration, and the folder for runs."""
     torch.set_num_threads(args.threads)
     if args.resume and args.run_dir and not args.overrides:
         experiment = read_configuration(args.run_dir, ImitationExperiment)
     else:
-        experiment = compose("imitate", args.overrides, ImitationExperiment)
-    kind = type(experiment.policy).__name__.removesuffix("Config").lower()
-    run_dir = args.run_dir or Path("runs/imitate") / f"{experiment.task.name}_{kind}_seed{experiment.seed}"
+        experiment = compose(command, args.overrides, ImitationExperiment)
+    learned = experiment.policy if experiment.critic is None else experiment.algorithm
+    kind = type(learned).__name__.removesuffix("Config").lower()
+    run_dir = args.run_dir or Path("runs") / command / f"{experiment.task.name}_{kind}_seed{experiment.seed}"
     console = Console()
     training = ImitationRun(experiment, run_dir)  # what is wrong with the data is said before the folder is made
     prepare_run_dir(run_dir, experiment, resume=args.resume, overwrite=args.overwrite)
@@ -60,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         training.run(console)
     except KeyboardInterrupt:
         training.save()
-        console.print(f"saved; continue with: robot-rl imitate --run-dir {run_dir} --resume")
+        console.print(f"saved; continue with: robot-rl {command} --run-dir {run_dir} --resume")
         raise
     if args.evaluate:
         _evaluate(experiment, run_dir, args.evaluate, console)
@@ -102,9 +104,10 @@ class ImitationRun:
                 metrics = algorithm.update(windows)
                 done = algorithm.updates
                 if done % HELD_OUT_EVERY == 0 and self.material.held_out is not None:
-                    held_out = self._held_out_loss()
-                    board.add_scalar("loss/held_out", held_out, done)
-                    note = f"held out {held_out:.4f}"
+                    held_out = self._held_out()
+                    for name, value in held_out.items():
+                        board.add_scalar(f"held_out/{name}", value, done)
+                    note = f"held out {held_out['loss']:.4f}"
                 if done % LOG_EVERY == 0 or done == total:
                     for name, value in metrics.items():
                         board.add_scalar(f"train/{name}", float(value), done)
@@ -113,14 +116,15 @@ class ImitationRun:
                     self.save()
         self.save()
 
-    def _held_out_loss(self) -> float:
+    def _held_out(self) -> dict[str, float]:
         assert self.material.held_out is not None
-        return float(self.algorithm.evaluate(self.material.held_out.batch(0, HELD_OUT_WINDOWS))["loss"])
+        found = self.algorithm.evaluate(self.material.held_out.batch(0, HELD_OUT_WINDOWS))
+        return {name: float(value) for name, value in found.items()}
 
 
 def _evaluate(experiment: ImitationExperiment, run_dir: Path, episodes: int, console: Console) -> None:
     """Run the final policy, print its success and write summary.json."""
-    _, checkpoint = evaluate.find_checkpoint(run_dir)
+    _, checkpoint = find_checkpoint(run_dir)
     env = build_run_env(experiment)
     policy = evaluate.load_policy(experiment, checkpoint)
     goals = goals_of(experiment)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from policies.augmentation import random_crop
 from policies.chunk_net import ChunkNet
 from policies.chunking import ChunkPolicy, ChunkSource
 from policies.torch_source import TorchSource
+from policies.values import CriticConfig, CriticNet
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig
+from robot_rl.algorithms.offline import OfflineConfig
 from robot_rl.apps.config import group_choices
 from robot_rl.apps.wiring import build_task_env
-from robot_rl.batch import Windows
+from robot_rl.batch import Returns, Windows
 from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.protocols import Env
 from robot_rl.types import STATE_KEY, ActionSpec, Goal, ObservationSpec
@@ -44,9 +47,13 @@ class ImitationExperiment:
     policy: Any
     """The policy's own dataclass (`ScoreConfig`, `GCBCConfig`, `ACTConfig`)."""
     algorithm: ImitationConfig
-    """Optimiser, updates, device."""
+    """Optimiser, updates, device; or offline RL (`IQLConfig`, `CalQLConfig`), which also learns a critic."""
     goals: GoalConfig = field(default_factory=GoalConfig)
     """Where goals come from."""
+    critic: CriticConfig | None = None
+    """The critic's networks; of offline RL."""
+    value_goals: GoalConfig | None = None
+    """Where goals come from that values are learned of, if not as those of the policy."""
     padding: Padding = "repeat"
     """What stands for actions after an episode's end."""
     phases: tuple[str, ...] = ("demo", "play")
@@ -71,6 +78,27 @@ class ImitationExperiment:
         if not hasattr(self.policy, "build"):
             choices = ", ".join(name for name in group_choices("policy") if not name.startswith("gaussian"))
             raise ConfigError(f"{type(self.policy).__name__} does not learn chunks; policies that do: {choices}")
+        self._check_critic()
+
+    def _check_critic(self) -> None:
+        kind, critic = type(self.algorithm).__name__, self.critic
+        if isinstance(self.algorithm, OfflineConfig) != (critic is not None):
+            raise ConfigError(f"offline RL has a critic, imitation has none; got {kind} and critic {critic}")
+        if critic is None:
+            return
+        if critic.horizon > self.policy.horizon:
+            raise ConfigError(
+                f"the policy's chunks are shorter than what the critic values: {self.policy.horizon} < {critic.horizon}"
+            )
+        if self.returns.of_goals and not critic.inputs.goal:
+            raise ConfigError("rewards of goals want a critic that is told goals: critic=goal")
+
+    @property
+    def returns(self) -> Returns:
+        """How windows sum rewards."""
+        if self.critic is None or not isinstance(self.algorithm, OfflineConfig):
+            return Returns()
+        return self.algorithm.returns(self.critic.horizon)
 
 
 @dataclass(frozen=True)
@@ -102,6 +130,7 @@ def open_material(experiment: ImitationExperiment) -> Material:
         experiment.padding,
         experiment.goals,
         policy.sees_future,
+        value_goals=experiment.value_goals,
         start=policy.inputs.words is not None,
     )
     labels = read_labels(experiment.data) if policy.inputs.words is not None else {}
@@ -115,15 +144,14 @@ def open_material(experiment: ImitationExperiment) -> Material:
         raise DataError(f"{experiment.data} has no episode of {', '.join(experiment.phases)} to learn from")
     if experiment.held_out and len(usable) > 1:
         out[usable[:: max(round(1.0 / experiment.held_out), 2)]] = True
-    train = WindowSampler(cache.arrays, cache.ends, config, seed=experiment.seed, episodes=kept & ~out, labels=parts)
+    sampler = partial(WindowSampler, cache.arrays, cache.ends, config, returns=experiment.returns, labels=parts)
+    train = sampler(seed=experiment.seed, episodes=kept & ~out)
     if texts and not train.labelled_steps:
         raise DataError(
             f"no labelled part of {experiment.data} is learned from: all lie in episodes that are held out (the first "
             "is; held_out=0 uses all), discarded, or of other phases"
         )
-    held_out = None
-    if out.any():
-        held_out = WindowSampler(cache.arrays, cache.ends, config, seed=experiment.seed + 1, episodes=out, labels=parts)
+    held_out = sampler(seed=experiment.seed + 1, episodes=out) if out.any() else None
     return Material(cache, store.observation_spec, store.action_spec, train, held_out, texts)
 
 
@@ -139,8 +167,17 @@ def build_model(experiment: ImitationExperiment, observation: ObservationSpec, a
         return experiment.policy.build(observation, action)
 
 
+def build_critic(experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec) -> CriticNet:
+    """The critic's networks with weights drawn from the experiment's seed; `ConfigError` where it has none."""
+    if experiment.critic is None:
+        raise ConfigError(f"{type(experiment.algorithm).__name__} learns no critic; robot-rl offline does")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(experiment.seed + 1)
+        return experiment.critic.build(observation, action)
+
+
 def build_imitation(experiment: ImitationExperiment, material: Material) -> Imitation:
-    """Model, normalized by the data's statistics, and trainer."""
+    """Model (and critic), normalized by the data's statistics, and trainer."""
     model = build_model(experiment, material.observation_spec, material.action_spec)
     statistics = material.cache.statistics
     pairs = {"action": "executed_action", STATE_KEY: f"observation/{STATE_KEY}"}
@@ -148,8 +185,12 @@ def build_imitation(experiment: ImitationExperiment, material: Material) -> Imit
     model.fit_normalizers(moments)
     if model.inputs.words is not None:
         model.inputs.words.learn_texts(material.texts)
+    critic = None
+    if experiment.critic is not None:
+        critic = build_critic(experiment, material.observation_spec, material.action_spec)
+        critic.fit_normalizers(moments)
     augment = random_crop if material.observation_spec.image_keys else None
-    return Imitation(experiment.algorithm, model, augment)
+    return experiment.algorithm.build(model, critic, augment)
 
 
 def build_goal_env(experiment: Any) -> Env:

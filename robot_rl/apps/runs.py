@@ -7,11 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
 from data.store import EpisodeStore
 from robot_rl.apps import imitation, wiring
 from robot_rl.apps.config import read_configuration
+from robot_rl.checkpoints import latest_checkpoint
 from robot_rl.env import RobotEnv
-from robot_rl.errors import ConfigError, SpecError
+from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.protocols import Camera, Env
 from robot_rl.types import Goal
 from sim.ogbench_env import OgbenchEnv
@@ -21,6 +26,26 @@ from sim.tasks import TaskConfig
 def read_run(run_dir: Path, overrides: Sequence[str] = ()) -> Any:
     """The experiment that a run was begun with (`Experiment`, `ImitationExperiment`), with `key=value` overrides."""
     return read_configuration(run_dir, object, overrides)
+
+
+def find_checkpoint(path: Path) -> tuple[Path, Path]:
+    """(run directory, checkpoint directory) for either; `DataError` says what was looked for."""
+    path = path.resolve()
+    if (path / "policy.safetensors").exists():
+        return path.parents[1] if path.parents[1].name != "learner" else path.parents[2], path
+    for directory in (path / "checkpoints", path / "learner" / "checkpoints"):
+        found = latest_checkpoint(directory)
+        if found is not None:
+            return path, found
+    raise DataError(f"{path} has no checkpoints/step_*/policy.safetensors; was it written by `robot-rl train`?")
+
+
+def read_policy(checkpoint: Path) -> dict[str, Tensor]:
+    """The acting policy's weights; `DataError` when they cannot be read."""
+    try:
+        return load_file(checkpoint / "policy.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(f"{checkpoint} holds no readable policy: {error}") from error
 
 
 def build_run_env(experiment: Any) -> Env:

@@ -115,6 +115,36 @@ def test_a_chunked_return_spans_the_chunk():
     assert states(windows.next_observation)[0] == 4 and windows.discount[0] == pytest.approx(0.9**4)
 
 
+def test_returns_to_go_sum_what_is_left_of_the_episode():
+    windows = at([0, 3, 4, 5, 6, 12, 13], returns=Returns(discount=0.5))
+    first = sum((0.5 * 0.1) ** t for t in range(5))
+    np.testing.assert_allclose(windows.returns_to_go[:4], [first, 1e-3 + 0.5e-4, 1e-4, 1.0], rtol=1e-5)
+    np.testing.assert_allclose(windows.returns_to_go[4:], [sum(0.05**t for t in range(8)), 1.05e-6, 1e-7], rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_rewards_of_goals_count_the_steps_until_they_are_observed(steps):
+    returns = Returns(steps=steps, discount=0.5, of_goals=True)
+    goals = GoalConfig(future=0.5, present=0.2, random=0.3)
+    windows = at([1] * 200 + [4] * 200, config=WindowConfig(goals=goals), returns=returns)
+    ahead = np.where(np.arange(400) < 200, min(steps, 4), 1)
+    reached = (windows.goal_steps != UNREACHED) & (windows.goal_steps <= ahead)
+    np.testing.assert_array_equal(windows.terminated, reached)
+    taken = np.where(reached, windows.goal_steps, ahead)
+    np.testing.assert_allclose(windows.reward, [-sum(0.5**i for i in range(n)) for n in taken])
+    assert {0, 1} <= set(taken) and 0 < reached.mean() < 1
+    np.testing.assert_array_equal(windows.reward[windows.goal_steps == 0], 0.0)
+
+
+def test_values_may_be_learned_of_other_goals_than_the_policy():
+    config = WindowConfig(goals=GoalConfig(final=1, future=0), value_goals=GoalConfig(present=1, future=0))
+    windows = at([1, 6], config=config, returns=Returns(of_goals=True))
+    np.testing.assert_array_equal(states(windows.goal), [5, 208])
+    np.testing.assert_array_equal(states(windows.value_goal), [1, 200])
+    np.testing.assert_array_equal(windows.goal_steps, [0, 0])
+    assert at([1]).value_goal == {}
+
+
 def test_only_the_chosen_episodes_are_drawn_from():
     chosen = sampler(episodes=np.array([False, True, True]))
     assert len(chosen) == 9

@@ -53,11 +53,13 @@ def windows(spec=STATE, batch=8, history=1, horizon=4, action=None, goal=None, s
         future=observe(spec, batch, horizon, seed + 2),
         start=start or {},
         text=np.full(batch, -1) if text is None else text,
+        value_goal={},
         goal_steps=np.ones(batch, np.int64),
         reward=zeros,
         discount=zeros,
         next_observation=observe(spec, batch, None, seed),
         terminated=zeros,
+        returns_to_go=zeros,
     )
 
 

@@ -1,0 +1,221 @@
+"""Value-guided steering: draw several candidates from any policy, play the one that a critic values most.
+
+V-GPS (2410.13816): the policy is not retrained, the critic never acts by itself. With many candidates argmax finds the
+critic's mistakes instead of good actions; so candidates are ranked by a lower bound over the critic's ensemble, and
+`policies.steering_choice` tells from held-out episodes how many candidates are good.
+
+Shape letters: K candidates, N members, T observations, H horizon, A action, P prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from policies.chunking import ChunkPolicy, ManySource
+from policies.values import CriticNet
+from robot_rl.errors import ConfigError, SpecError
+from robot_rl.protocols import Policy
+from robot_rl.types import FloatArray, Goal, Observation
+
+GOAL = "steering/"
+"""Prefix, in what a source was told, of the goal that the critic sees."""
+
+
+@dataclass(frozen=True)
+class SteeringConfig:
+    """How a candidate is chosen."""
+
+    samples: int = 16
+    """Candidates (K); 1 leaves the policy as it is."""
+    temperature: float = 0.0
+    """Of the choice by softmax over the lower bounds, in units of the value (V-GPS's beta); 0 takes the best."""
+    pessimism: float = 1.0
+    """Standard deviations of the ensemble below its mean at which a candidate is ranked."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.temperature < 0.0 or self.pessimism < 0.0:
+            raise ConfigError(f"samples must be at least 1, temperature and pessimism not negative; got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was chosen, for a person to see. Candidate 0 is what the policy would have done by itself."""
+
+    index: int
+    value: float
+    """Mean of the ensemble for the chosen one."""
+    spread: float
+    """Standard deviation of the ensemble for it."""
+    base_rank: int
+    """Place of the policy's own candidate among all, 0 the best."""
+    samples: int
+
+
+class ChunkCritic(Protocol):
+    """Values chunks from one observation."""
+
+    horizon: int
+    """Actions of a chunk that it values."""
+    told: bool
+    """Whether it has to be told a goal."""
+
+    def values(self, observation: Observation, goal: Observation, chunks: FloatArray) -> FloatArray:
+        """Each member's value (N, K) of chunks (K, >= horizon, A); observations each (T, ...)."""
+        ...
+
+
+class TorchCritic:
+    """Implements `ChunkCritic` by a network."""
+
+    def __init__(self, net: CriticNet) -> None:
+        self._net = net.eval().requires_grad_(False)
+        self.horizon, self.told = net.horizon, net.inputs.has_goal
+
+    @torch.inference_mode()
+    def values(self, observation: Observation, goal: Observation, chunks: FloatArray) -> FloatArray:
+        found = self._net.values(_batch(observation), _batch(goal), torch.as_tensor(chunks, dtype=torch.float32))
+        return found.numpy()
+
+
+class Steering:
+    """Chooses among candidates; keeps the latest `choice`."""
+
+    def __init__(self, critic: ChunkCritic, config: SteeringConfig) -> None:
+        self.critic, self.config = critic, config
+        self.choice: Choice | None = None
+
+    def choose(self, observation: Observation, goal: Observation, chunks: FloatArray, seed: int) -> int:
+        """Index of the candidate to play, of chunks (K, H, A)."""
+        if self.critic.told and not goal:
+            raise SpecError(
+                "the critic knows goals by observations, and was told none: give it one, or drop the critic"
+            )
+        values = self.critic.values(observation, goal, np.clip(chunks, -1.0, 1.0))
+        bound = lower_bound(values, self.config.pessimism)
+        index = pick(bound, self.config.temperature, np.random.default_rng((seed, len(bound))))
+        self.choice = Choice(
+            index,
+            float(values[:, index].mean()),
+            float(values[:, index].std()),
+            int((bound > bound[0]).sum()),
+            len(bound),
+        )
+        return index
+
+
+def lower_bound(values: FloatArray, pessimism: float) -> FloatArray:
+    """Mean of the members' values (N, ...) less so many standard deviations: (...)."""
+    return values.mean(0) - pessimism * values.std(0)
+
+
+def pick(bound: FloatArray, temperature: float, random: np.random.Generator) -> int:
+    """The best of `bound` (K,), or one drawn from its softmax; a bound that is no number is never chosen."""
+    bound = np.where(np.isfinite(bound), bound, -np.inf)
+    best = int(bound.argmax())
+    if not temperature or not np.isfinite(bound[best]):
+        return best
+    shares = np.exp((bound - bound[best]) / temperature)
+    return int(random.choice(len(bound), p=shares / shares.sum()))
+
+
+class SteeredSource:
+    """Implements `policies.chunking.ChunkSource`: chunks of another source, the best of several each time."""
+
+    def __init__(self, base: ManySource, steering: Steering) -> None:
+        if steering.critic.horizon > base.horizon:
+            raise ConfigError(f"the critic values {steering.critic.horizon} actions, the policy gives {base.horizon}")
+        self.base, self.steering = base, steering
+        self.horizon, self.history = base.horizon, base.history
+
+    def tell(self, goal: Observation, text: str, start: Observation) -> Observation | None:
+        """What `sample` is given: what the base makes of the goal, and the goal as the critic sees it."""
+        if self.steering.critic.told and not goal:
+            raise ConfigError(f"the critic knows goals by observations alone; {text!r} does not tell it any")
+        told = self.base.tell(goal, text, start)
+        shown = {GOAL + key: value for key, value in goal.items()} if self.steering.critic.told else {}
+        return told if not shown else {**(told or {}), **shown}
+
+    def sample(
+        self,
+        observation: Observation,
+        goal: Observation | None,
+        noise: FloatArray,
+        seed: int,
+        prefix: FloatArray | None,
+    ) -> FloatArray:
+        """A chunk (H, A). The first candidate is that of `noise`, which the base alone would play."""
+        told = {key: value for key, value in (goal or {}).items() if not key.startswith(GOAL)} or None
+        shown = {key.removeprefix(GOAL): value for key, value in (goal or {}).items() if key.startswith(GOAL)}
+        more = np.random.default_rng(seed).standard_normal((self.steering.config.samples - 1, *noise.shape), np.float32)
+        chunks = self.base.sample_many(observation, told, np.concatenate([noise[None], more]), seed, prefix)
+        return chunks[self.steering.choose(observation, shown, chunks, seed)]
+
+    def load(self, tensors: Mapping[str, Any]) -> None:
+        """Take new parameters of the base; the critic stays."""
+        self.base.load(tensors)
+
+
+class SteeredPolicy:
+    """Implements `robot_rl.protocols.Policy`: the best of several actions of any policy that draws them at random.
+
+    A `ChunkPolicy` is steered chunk by chunk, at its source; of any other policy each call of `act` is a candidate
+    (one that remembers what it did last is not to be asked like that), and the critic values single actions.
+    """
+
+    def __init__(self, base: Policy, critic: ChunkCritic, config: SteeringConfig, seed: int = 0) -> None:
+        self.base = base
+        self.steering = Steering(critic, config)
+        self._random = np.random.default_rng(seed)
+        self._goal: Observation = {}
+        self._steers_chunks = isinstance(base, ChunkPolicy)
+        self.deterministic = False  # candidates are draws; kept for the interface of learned policies
+        if isinstance(base, ChunkPolicy):
+            base.source = SteeredSource(as_many(base.source), self.steering)
+            return
+        if critic.horizon != 1:
+            raise ConfigError(f"this policy acts step by step, and the critic values {critic.horizon} actions together")
+        if hasattr(base, "deterministic"):
+            cast(Any, base).deterministic = False
+
+    @property
+    def version(self) -> int:
+        return self.base.version
+
+    def load(self, version: int, tensors: Mapping[str, Any]) -> None:
+        """Take new parameters of the base, where that is one that learns; the critic stays."""
+        cast(Any, self.base).load(version, tensors)
+
+    @property
+    def choice(self) -> Choice | None:
+        """The latest one."""
+        return self.steering.choice
+
+    def reset(self, goal: Goal | None = None) -> None:
+        """As the base; the critic is told the same goal."""
+        self._goal = {} if goal is None else dict(goal.observation)
+        self.base.reset(goal)
+
+    def act(self, observation: Observation) -> FloatArray:
+        """Action (A,)."""
+        if self._steers_chunks:
+            return self.base.act(observation)
+        actions = np.stack([self.base.act(observation) for _ in range(self.steering.config.samples)])
+        seen = {key: value[None] for key, value in observation.items()}
+        return actions[self.steering.choose(seen, self._goal, actions[:, None], int(self._random.integers(2**31)))]
+
+
+def as_many(source: Any) -> ManySource:
+    """`source`, if it gives several chunks at once; `ConfigError` otherwise."""
+    if not hasattr(source, "sample_many"):
+        raise ConfigError(f"{type(source).__name__} cannot give several chunks at once: it lacks sample_many")
+    return source
+
+
+def _batch(observation: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    return {key: torch.as_tensor(value).unsqueeze(0) for key, value in observation.items()}

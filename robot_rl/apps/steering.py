@@ -1,0 +1,90 @@
+"""Critics on disk, and policies steered by them: what `evaluate`, `steer` and the deploy node share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from policies.parameters import load_parameters
+from policies.steered import SteeredPolicy, SteeringConfig, TorchCritic
+from robot_rl.algorithms.offline import CRITIC
+from robot_rl.apps.config import positive
+from robot_rl.apps.imitation import ImitationExperiment, build_critic
+from robot_rl.apps.runs import find_checkpoint, read_run
+from robot_rl.errors import ConfigError, DataError, SpecError
+from robot_rl.protocols import Policy
+from robot_rl.typed import to_dataclass
+
+SETTING = "steering.json"
+"""In the policy's run: what `robot-rl steer` found."""
+
+
+def add_steering(parser: argparse.ArgumentParser) -> None:
+    """`--critic` and how to choose; settings that are not given are what `robot-rl steer` found, if it was run."""
+    parser.add_argument("--critic", type=Path, help="steer by the critic of this run of `robot-rl offline`")
+    parser.add_argument("--samples", type=positive, help="candidates to choose among")
+    parser.add_argument("--temperature", type=float, help="of the choice, in units of value; 0 takes the best")
+    parser.add_argument("--pessimism", type=float, help="standard deviations of the ensemble below its mean")
+
+
+def load_critic(path: Path, task: Any) -> TorchCritic:
+    """The critic of a run (or one of its checkpoints); `SpecError` unless it was learned with what `task` shows."""
+    run_dir, checkpoint = find_checkpoint(path)
+    experiment = read_run(run_dir)
+    if not isinstance(experiment, ImitationExperiment):
+        raise ConfigError(f"{run_dir} holds no critic of recorded episodes; robot-rl offline learns one")
+    for name in ("observation_spec", "action_spec"):
+        known, shown = getattr(experiment.task, name), getattr(task, name)
+        if known != shown:
+            raise SpecError(f"the critic's {name} is {known}, the policy's task has {shown}")
+    net = build_critic(experiment, task.observation_spec, task.action_spec)
+    try:
+        with safe_open(checkpoint / "algorithm.safetensors", "pt") as tensors:
+            names = [name for name in tensors.keys() if name.startswith(CRITIC)]  # noqa: SIM118 (no mapping)
+            load_parameters(net, {name.removeprefix(CRITIC): tensors.get_tensor(name) for name in names})
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(f"{checkpoint} holds no readable critic: {error}") from error
+    return TorchCritic(net)
+
+
+def steer_by(
+    policy: Policy, experiment: Any, run_dir: Path, args: argparse.Namespace
+) -> tuple[SteeredPolicy, SteeringConfig]:
+    """`policy` of the run in `run_dir`, steered as the arguments of `add_steering` say."""
+    given = {key: getattr(args, key) for key in ("samples", "temperature", "pessimism")}
+    config = replace(
+        read_setting(run_dir, args.critic), **{key: value for key, value in given.items() if value is not None}
+    )
+    return SteeredPolicy(policy, load_critic(args.critic, experiment.task), config, experiment.seed), config
+
+
+def read_setting(run_dir: Path, critic: Path) -> SteeringConfig:
+    """What was found for this pair, or the defaults where nothing was."""
+    path = run_dir / SETTING
+    if not path.exists():
+        return SteeringConfig()
+    try:
+        content = json.loads(path.read_text())
+        if content["critic"] != _name(critic):
+            return SteeringConfig()
+        return to_dataclass(SteeringConfig, content["steering"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read: {error}; delete it, or run robot-rl steer again") from error
+
+
+def write_setting(run_dir: Path, critic: Path, config: SteeringConfig, table: list[dict[str, Any]]) -> Path:
+    """For `read_setting`; the whole table stands beside it."""
+    path = run_dir / SETTING
+    content = {"critic": _name(critic), "steering": asdict(config), "tried": table}
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    return path
+
+
+def _name(critic: Path) -> str:
+    run_dir, checkpoint = find_checkpoint(critic)
+    return f"{run_dir.name}/{checkpoint.name}"
