@@ -168,6 +168,7 @@ def draw(rng: np.random.Generator, horizon: int, actions: int) -> Windows:
         discount=zero,
         next_observation=nothing,
         terminated=zero,
+        returns_to_go=zero,
     )
 
 

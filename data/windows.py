@@ -145,6 +145,7 @@ class WindowSampler:
             raise DataError("there is no episode with a step to draw windows from")
         self._steps = np.flatnonzero(np.repeat(used, self._ends - self._begins))  # (N,) those that may be drawn
         self._returns = returns or Returns()
+        self._returns_to_go = returns_to_go(self._rewards, self._ends, self._returns.discount)
         self._labels = labels if labels is not None and len(labels.begin) else None
         self._seed = seed
 
@@ -200,6 +201,7 @@ class WindowSampler:
             discount=discount,
             next_observation=self._observe(row + ahead),
             terminated=terminated,
+            returns_to_go=self._returns_to_go[steps],
         )
 
     def _observe(self, rows: NDArray[np.int64]) -> Observation:
@@ -253,3 +255,16 @@ class WindowSampler:
         terminated = (self._terminated[index] & inside).any(1)
         discount = self._returns.discount**ahead
         return reward.astype(np.float32), discount.astype(np.float32), ahead, terminated.astype(np.float32)
+
+
+def returns_to_go(rewards: NDArray[Any], ends: NDArray[np.int64], discount: float) -> NDArray[np.float32]:
+    """Monte-Carlo return (N,) of each step: its episode's rewards (N,) from there on, discounted per step.
+
+    Of an episode that was cut short it is the sum of what was seen: a lower bound where no reward is negative.
+    """
+    lengths = np.diff(ends, prepend=0)
+    result = np.array(rewards, np.float64)
+    for to_end in range(2, int(lengths.max(initial=0)) + 1):
+        steps = ends[lengths >= to_end] - to_end
+        result[steps] += discount * result[steps + 1]
+    return result.astype(np.float32)

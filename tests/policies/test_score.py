@@ -58,6 +58,7 @@ def windows(spec=STATE, batch=8, history=1, horizon=4, action=None, goal=None, s
         discount=zeros,
         next_observation=observe(spec, batch, None, seed),
         terminated=zeros,
+        returns_to_go=zeros,
     )
 
 
