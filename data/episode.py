@@ -114,9 +114,7 @@ class Episode:
         """The stream that the episode came from."""
         info, arrays = self.info, self.arrays
         following = self.observation(0)
-        yield EpisodeStart(
-            info.episode_id, info.phase, following, info.started_s, info.seed, operator=info.operator
-        )
+        yield EpisodeStart(info.episode_id, info.phase, following, info.started_s, info.seed, operator=info.operator)
         for step in range(info.steps):
             observation, following = following, self.observation(step + 1)
             yield Transition(

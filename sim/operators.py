@@ -5,9 +5,9 @@ that from the same states they do different things. Nobody gives up: a failure l
 An operator is made for one episode; the seed says all that it draws. Rules:
 
 expert  The task's expert, with the scripted person's usual limits.
-clumsy  Reacts later, moves slower, shakes more and waits longer than the expert. Aims beside the object and too high (so the hand
-        closes beside it, or too early) by an error that is drawn anew for each try, and in some tries lets go of what
-        it holds. A try ends when the fingers have opened again, or after `TRY_S`.
+clumsy  Reacts later, moves slower, shakes more and waits longer than the expert. Aims beside the object and too high
+        (so the hand closes beside it, or too early) by an error that is drawn anew for each try, and in some tries
+        lets go of what it holds. A try ends when the fingers have opened again, or after `TRY_S`.
 wrong   As sure and as steady as the expert, but with one bad habit, drawn for the episode, that it never gives up:
         beside    reaches for a place between the object and the robot, and closes on nothing;
         push      closes the hand, comes down before the object and pushes it away;
@@ -98,7 +98,12 @@ class LettingGo:
         holds = self._watch.resting(snapshot) and SHUT < snapshot.arm.gripper_position < OPEN
         now_s = snapshot.arm.stamp_s
         wish = self._expert.action(snapshot, spec)
-        if now_s - self._let_go_s > LET_GO_S and holds and wish[-1] < 0 and max(0.0, height - self._rest_m) >= self._height:
+        if (
+            now_s - self._let_go_s > LET_GO_S
+            and holds
+            and wish[-1] < 0
+            and max(0.0, height - self._rest_m) >= self._height
+        ):
             self._let_go_s = now_s
         if now_s - self._let_go_s <= LET_GO_S:
             rise = 0.1 * UP * (snapshot.arm.gripper_position > OPEN)  # not before: the object would come along

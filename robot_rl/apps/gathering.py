@@ -78,7 +78,7 @@ def add_order(parser: ArgumentParser, episodes: int) -> None:
 def gather(
     make: Callable[[], Scene], order: Order, path: Path, configuration: Mapping[str, Any], console: Console
 ) -> EpisodeStore:
-    """Add the episodes of `order` that the store at `path` lacks. `make` builds each process's scene (spawned: picklable)."""
+    """Add the episodes of `order` that the store at `path` lacks; `make` (picklable) builds each process's scene."""
     scene = make()
     recorder = EpisodeRecorder(path, scene.env.observation_spec, scene.env.action_spec, configuration=configuration)
     scene.env.close()

@@ -30,7 +30,6 @@ from robot_rl.types import STATE_KEY, ActionSpec, Goal, ObservationSpec
 from sim.ogbench_env import OgbenchTask
 from sim.tasks import TaskConfig
 
-
 Outcomes = Literal["success", "all"]
 OUTCOMES = ("success", "all")
 
