@@ -64,6 +64,8 @@ class EpisodeInfo:
     """Checksum of each array's rows."""
     damage: str = ""
     """Why `data verify` took the episode out of use; empty for a sound one."""
+    operator: str = ""
+    """Who was at the controls, where that is known."""
 
     @property
     def usable(self) -> bool:
@@ -112,7 +114,7 @@ class Episode:
         """The stream that the episode came from."""
         info, arrays = self.info, self.arrays
         following = self.observation(0)
-        yield EpisodeStart(info.episode_id, info.phase, following, info.started_s, info.seed)
+        yield EpisodeStart(info.episode_id, info.phase, following, info.started_s, info.seed, operator=info.operator)
         for step in range(info.steps):
             observation, following = following, self.observation(step + 1)
             yield Transition(
@@ -182,6 +184,7 @@ def assemble(
         sender=envelopes[-1].session,
         last_sequence=envelopes[-1].sequence,
         crc32={key: checksum(array) for key, array in arrays.items()},
+        operator=start.operator,
     )
     return Episode(info, arrays)
 

@@ -148,7 +148,7 @@ class WindowSampler:
             raise DataError("there is no episode with a step to draw windows from")
         self._steps = np.flatnonzero(np.repeat(used, self._ends - self._begins))  # (N,) those that may be drawn
         self._returns = returns or Returns()
-        self._returns_to_go = _returns_to_go(self._rewards, self._begins, self._returns.discount)
+        self._returns_to_go = returns_to_go(self._rewards, self._ends, self._returns.discount)
         self._labels = labels if labels is not None and len(labels.begin) else None
         self._seed = seed
 
@@ -276,15 +276,14 @@ class WindowSampler:
         return -sums[np.where(reached, goal_steps, ahead)].astype(np.float32), reached.astype(np.float32)
 
 
-def _returns_to_go(rewards: NDArray[Any], begins: NDArray[np.int64], discount: float) -> NDArray[np.float32]:
-    """Discounted sum of rewards from each step (N,) to the end of its episode.
+def returns_to_go(rewards: NDArray[Any], ends: NDArray[np.int64], discount: float) -> NDArray[np.float32]:
+    """Monte-Carlo return (N,) of each step: its episode's rewards (N,) from there on, discounted per step.
 
-    Of an episode that was cut short that is less than the return, where rewards are not negative.
+    Of an episode that was cut short it is the sum of what was seen: a lower bound where no reward is negative.
     """
-    sums = np.asarray(rewards, np.float64).copy()
-    is_last = np.zeros(len(sums) + 1, bool)
-    is_last[begins] = is_last[-1] = True  # of the step before
-    for step in range(len(sums) - 2, -1, -1):
-        if not is_last[step + 1]:
-            sums[step] += discount * sums[step + 1]
-    return sums.astype(np.float32)
+    lengths = np.diff(ends, prepend=0)
+    result = np.array(rewards, np.float64)
+    for to_end in range(2, int(lengths.max(initial=0)) + 1):
+        steps = ends[lengths >= to_end] - to_end
+        result[steps] += discount * result[steps + 1]
+    return result.astype(np.float32)

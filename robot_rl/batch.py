@@ -63,7 +63,7 @@ class Windows:
     discount: NDArray[np.float32]  # (B,) weight of the next observation's value
     next_observation: Observation  # each (B, ...)
     terminated: NDArray[np.float32]  # (B,) 1 where the task ended by then: do not bootstrap
-    returns_to_go: NDArray[np.float32]  # (B,) discounted sum of the task's rewards to the episode's end: what was seen
+    returns_to_go: NDArray[np.float32]  # (B,) discounted sum to the episode's end; if cut short, of what was seen
 
     def __len__(self) -> int:
         return len(self.action)

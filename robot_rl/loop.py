@@ -22,18 +22,20 @@ def run_episode(
     phase: str,
     seed: int | None = None,
     options: dict[str, Any] | None = None,
+    operator: str = "",
 ) -> EpisodeEnd:
     """Reset (with `seed` and `options`), act until the task ends, the clock runs out or the person gives a verdict.
 
     Subscribers are called in order and synchronously; a slow one must queue by itself. The episode
     is closed for them also when the loop is interrupted (Ctrl-C, hardware error), as discarded.
+    `operator` names for the record who is at the controls.
     """
     reset_began_s = time.monotonic()
     observation, info = env.reset(seed=seed, options=options)
     reset_s = time.monotonic() - reset_began_s
     control.reset(phase, info.get("goal"))
     episode_id = uuid.uuid4().hex
-    start = EpisodeStart(episode_id, phase, observation, info["stamp_s"], seed, reset_s)
+    start = EpisodeStart(episode_id, phase, observation, info["stamp_s"], seed, reset_s, operator)
     for subscriber in subscribers:
         subscriber.on_start(start)
     began_s = time.monotonic()

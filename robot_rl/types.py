@@ -228,6 +228,7 @@ class EpisodeStart:
     stamp_s: float
     seed: int | None = None
     reset_s: float = 0.0  # time that bringing the robot to this start took
+    operator: str = ""  # who was at the controls, where that is known
 
 
 @dataclass(frozen=True, slots=True)

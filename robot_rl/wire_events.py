@@ -57,6 +57,7 @@ def _pack_event(event: Event) -> dict[str, Any]:
             "observation": pack_observation(event.observation),
             "stamp_s": pack_number(event.stamp_s, "stamp_s"),
             "seed": None if event.seed is None else int(event.seed),
+            **({"operator": check_name(event.operator, "operator")} if event.operator else {}),
         }
     if isinstance(event, EpisodeEnd):
         return {
@@ -87,6 +88,7 @@ def _unpack_start(fields: Fields) -> EpisodeStart:
         observation=fields.observation("observation"),
         stamp_s=fields.number("stamp_s"),
         seed=fields.optional_integer("seed"),
+        operator=fields.optional_name("operator"),
     )
 
 

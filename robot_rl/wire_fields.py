@@ -23,7 +23,7 @@ MAX_DIMENSIONS = 8
 MAX_TEXT = 256
 DTYPES = ("float32", "float64", "uint8", "uint16", "int32", "int64")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-"""Session and episode ids: they become file names, so no separators and no leading dot."""
+"""Session and episode ids and operators. Ids become file names, so no separators and no leading dot."""
 
 T = TypeVar("T")
 
@@ -120,6 +120,10 @@ class Fields:
 
     def name(self, name: str) -> str:
         return check_name(self.take(name, str), name)
+
+    def optional_name(self, name: str) -> str:
+        """Empty where the sender says nothing."""
+        return self.name(name) if name in self._values else ""
 
     def choice(self, name: str, valid: tuple[str, ...]) -> str:
         value = self.take(name, str)

@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "up": Command("robot_rl.apps.up", "start a node graph from one YAML file, and keep it running"),
     "train": Command("robot_rl.apps.train", "learn a task in simulation, in one process"),
     "play": Command("robot_rl.apps.play", "gather play in simulation: a scripted player moves things about"),
+    "demonstrate": Command("robot_rl.apps.demonstrate", "gather demonstrations of mixed quality in simulation"),
     "imitate": Command("robot_rl.apps.imitate", "learn from recorded episodes: BESO, flow matching, ACT, cloning"),
     "offline": Command("robot_rl.apps.offline", "learn a critic and a policy from recorded episodes: IQL, Cal-QL"),
     "steer": Command("robot_rl.apps.steer", "find out how well a critic steers a policy, on held-out episodes"),

@@ -98,12 +98,18 @@ def _describe(store: EpisodeStore) -> dict[str, list[Label]]:
 
 def _info(path: Path, console: Console) -> None:
     store = EpisodeStore(path)
-    table = Table("phase", "episodes", "successful", "steps", "steps by the person", title=str(path))
-    for phase in sorted({info.phase for info in store.infos}):
-        infos = [info for info in store.infos if info.phase == phase and info.usable]
-        person = sum(end - begin for info in infos for begin, end in info.intervention_spans)
-        numbers = (len(infos), sum(info.success for info in infos), sum(info.steps for info in infos), person)
-        table.add_row(phase, *map(str, numbers))
-    console.print(table)
+    console.print(episode_table(store))
     for key, array in store.arrays.items():
         console.print(f"  {key}: {array.shape} {array.dtype}")
+
+
+def episode_table(store: EpisodeStore) -> Table:
+    """The usable episodes by phase and operator."""
+    columns = ("phase", "operator", "episodes", "successful", "steps", "steps by the person")
+    table = Table(*columns, title=str(store.path))
+    for phase, operator in sorted({(info.phase, info.operator) for info in store.infos}):
+        infos = [one for one in store.infos if (one.phase, one.operator) == (phase, operator) and one.usable]
+        person = sum(end - begin for info in infos for begin, end in info.intervention_spans)
+        numbers = (len(infos), sum(info.success for info in infos), sum(info.steps for info in infos), person)
+        table.add_row(phase, operator, *map(str, numbers))
+    return table

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,11 +27,14 @@ from robot_rl.algorithms.offline import OfflineConfig
 from robot_rl.apps.config import group_choices
 from robot_rl.apps.wiring import build_task_env
 from robot_rl.batch import Returns, Windows
-from robot_rl.errors import ConfigError, DataError, SpecError
+from robot_rl.errors import ConfigError, DataError, SpecError, UnknownNameError
 from robot_rl.protocols import Env
 from robot_rl.types import STATE_KEY, ActionSpec, Goal, ObservationSpec
 from sim.ogbench_env import OgbenchTask
 from sim.tasks import TaskConfig
+
+Outcomes = Literal["success", "all"]
+OUTCOMES = ("success", "all")
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ class ImitationExperiment:
     padding: Padding = "repeat"
     """What stands for actions after an episode's end."""
     phases: tuple[str, ...] = ("demo", "play")
-    """Of the episodes to learn from: demo (successful ones), play, learn, evaluate."""
+    """Of the episodes to learn from: demo, play, learn, evaluate."""
+    outcomes: Outcomes = "success"
+    """Whether failures are imitated as well (`all`); play has no outcome."""
     batch_size: int = 256
     """Windows per update."""
     held_out: float = 0.05
@@ -75,6 +80,8 @@ class ImitationExperiment:
                 "need held_out in [0, 1), batch_size at least 1, workers and seed not negative; got "
                 f"{self.held_out}, {self.batch_size}, {self.workers}, {self.seed}"
             )
+        if self.outcomes not in OUTCOMES:
+            raise UnknownNameError("outcomes", self.outcomes, OUTCOMES)
         if not hasattr(self.policy, "build"):
             choices = ", ".join(name for name in group_choices("policy") if not name.startswith("gaussian"))
             raise ConfigError(f"{type(self.policy).__name__} does not learn chunks; policies that do: {choices}")
@@ -138,10 +145,13 @@ def open_material(experiment: ImitationExperiment) -> Material:
     if policy.inputs.words is not None and not texts:
         raise DataError(f"{experiment.data} has no labels to learn words from; write some: robot-rl data label --help")
     parts = Parts.of(cache, labels, texts)
-    kept = np.array([_is_wanted(info, experiment.phases) for info in cache.infos], bool)
+    kept = np.array([_is_wanted(info, experiment) for info in cache.infos], bool)
     usable, out = np.flatnonzero(kept), np.zeros_like(kept)
     if not len(usable):
-        raise DataError(f"{experiment.data} has no episode of {', '.join(experiment.phases)} to learn from")
+        raise DataError(
+            f"{experiment.data} has no episode to learn from: phases {', '.join(experiment.phases)}, "
+            f"outcomes {experiment.outcomes}"
+        )
     if experiment.held_out and len(usable) > 1:
         out[usable[:: max(round(1.0 / experiment.held_out), 2)]] = True
     sampler = partial(WindowSampler, cache.arrays, cache.ends, config, returns=experiment.returns, labels=parts)
@@ -155,9 +165,10 @@ def open_material(experiment: ImitationExperiment) -> Material:
     return Material(cache, store.observation_spec, store.action_spec, train, held_out, texts)
 
 
-def _is_wanted(info: EpisodeInfo, phases: tuple[str, ...]) -> bool:
+def _is_wanted(info: EpisodeInfo, experiment: ImitationExperiment) -> bool:
     """A failed demonstration shows the wrong thing; play has no success."""
-    return info.usable and info.phase in phases and (info.success or info.phase == "play")
+    good = info.success or info.phase == "play" or experiment.outcomes == "all"
+    return info.usable and info.phase in experiment.phases and good
 
 
 def build_model(experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec) -> ChunkNet:

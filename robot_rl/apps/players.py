@@ -1,42 +1,83 @@
-"""The worlds in which `robot-rl play` plays, and their players."""
+"""Who acts, and in which worlds, for `robot-rl play` and `robot-rl demonstrate`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
+import numpy as np
+
+from robot_rl.apps.gathering import Scene
 from robot_rl.apps.wiring import build_env, load_experiment
+from robot_rl.errors import ConfigError, UnknownNameError
+from robot_rl.intervention import HoldPolicy, Intervention, NoHuman
 from robot_rl.protocols import Env, Policy
-from robot_rl.types import FloatArray
-from sim import ogbench_env, ogbench_play, players
+from sim import ogbench_env, ogbench_play, operators, players
 
 CHOICES = (*ogbench_env.TASKS, *players.PLAYED)
+GOLDEN = (5**0.5 - 1) / 2
 
 
-@dataclass(frozen=True)
-class Playground:
-    """An environment without a task and who plays in it."""
-
-    env: Env
-    player: Policy
-    seed: Callable[[int], None]
-    """Makes the player's next episode repeatable."""
-    healthy: Callable[[FloatArray], bool]
-    """Whether an episode of these states (T, S) may be kept."""
-
-
-def make_playground(task: str, cameras: tuple[str, ...] = ()) -> Playground:
-    """`task`: one of `CHOICES`."""
+def make_play(task: str, cameras: tuple[str, ...] = ()) -> Scene:
+    """A world without a task and a player in it. `task`: one of `CHOICES`."""
     if task in ogbench_env.TASKS:
         env = ogbench_env.OgbenchEnv(task, cameras=cameras, play=True)
-        return Playground(
-            env,
-            ogbench_play.OgbenchPlayer(env),
-            lambda seed: None,  # the oracles draw from numpy's global generator
-            lambda states: ogbench_play.healthy(task, states),
-        )
+        alone = _alone(env, ogbench_play.OgbenchPlayer(env))
+        # the oracles draw from numpy's global generator, so there is nothing to seed
+        return Scene(env, "play", lambda index, seed: (alone, ""), lambda states: ogbench_play.healthy(task, states))
     experiment = load_experiment([f"task={task}"])
     config = replace(experiment.task.env, ends_at_success=False, max_steps=players.PLAY_STEPS, cameras=cameras)
     robot_env = build_env(replace(experiment, task=replace(experiment.task, env=config)))
     player = players.RobosuitePlayer(task, robot_env)
-    return Playground(robot_env, player, player.seed, lambda states: True)
+    control = _alone(robot_env, player)
+
+    def enter(index: int, seed: int) -> tuple[Intervention, str]:
+        player.seed(seed)
+        return control, ""
+
+    return Scene(robot_env, "play", enter)
+
+
+def make_demonstrations(task: str, shares: Mapping[str, float], cameras: tuple[str, ...] = ()) -> Scene:
+    """The task, demonstrated by the operators of `shares`. `task`: one of `sim.operators.ERRANDS`."""
+    experiment = load_experiment([f"task={task}"])
+    config = replace(experiment.task.env, cameras=cameras)
+    env = build_env(replace(experiment, task=replace(experiment.task, env=config)))
+    hold = HoldPolicy(env.action_spec.dim)
+
+    def enter(index: int, seed: int) -> tuple[Intervention, str]:
+        name = operator_of(index, shares)
+        return Intervention(hold, operators.make_operator(name, task, env, seed), env.action_spec), name
+
+    return Scene(env, "demo", enter)
+
+
+def operator_of(index: int, shares: Mapping[str, float]) -> str:
+    """Who demonstrates episode `index`.
+
+    By the golden ratio's multiples, so that the first n episodes hold the shares as well as n allows, for every n, and
+    those that are held out (every so-manieth) do as well.
+    """
+    bounds = np.cumsum(list(shares.values()))
+    place = (index + 0.5) * GOLDEN % 1.0 * bounds[-1]
+    return list(shares)[min(int(np.searchsorted(bounds, place, side="right")), len(bounds) - 1)]
+
+
+def read_shares(words: list[str]) -> dict[str, float]:
+    """`name=share` words; shares need not add up to 1. `ConfigError` names what is wrong."""
+    shares: dict[str, float] = {}
+    for word in words:
+        name, _, share = word.partition("=")
+        if name not in operators.OPERATORS:
+            raise UnknownNameError("operator", name, operators.OPERATORS)
+        try:
+            shares[name] = float(share or "1")
+        except ValueError as error:
+            raise ConfigError(f"{word!r} is not NAME=SHARE, as expert=0.4") from error
+    if not all(0.0 < share < np.inf for share in shares.values()) or len(shares) < len(words):
+        raise ConfigError(f"every operator once, with a positive share; got {' '.join(words)}")
+    return shares
+
+
+def _alone(env: Env, policy: Policy) -> Intervention:
+    return Intervention(policy, NoHuman(env.action_spec.dim), env.action_spec)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,19 @@ def test_descriptions(tmp_path: Path):
     recording = store.recording(info.recording)
     assert recording["configuration"] == {"robot": "fr3", "path": "a"}
     assert recording["versions"]["numpy"] == np.__version__
+
+
+def test_the_operator_is_kept_and_descriptions_of_before_name_none(tmp_path: Path):
+    start, *rest = EPISODES[0]
+    assert isinstance(start, EpisodeStart)
+    path = record(tmp_path / "store", [[replace(start, operator="wrong"), *rest], EPISODES[1]])
+    store = EpisodeStore(path)
+    assert [info.operator for info in store.infos] == ["wrong", ""]
+    description = path / "episodes" / "00000000.json"
+    values = json.loads(description.read_text())
+    del values["operator"]
+    description.write_text(json.dumps(values))
+    assert EpisodeStore(path).infos[0] == replace(store.infos[0], operator="")
 
 
 def test_images_are_stored_once_as_uint8(tmp_path: Path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.loader import load_batches
-from data.windows import UNREACHED, WORDLESS, GoalConfig, Parts, WindowConfig, WindowSampler
+from data.windows import UNREACHED, WORDLESS, GoalConfig, Parts, WindowConfig, WindowSampler, returns_to_go
 from robot_rl.batch import Returns
 from robot_rl.errors import ConfigError, DataError
 
@@ -108,18 +108,27 @@ def test_returns_are_summed_within_the_episode_and_bootstrap_from_its_own_last_o
     np.testing.assert_array_equal(windows.terminated, [0, 1, 1, 0, 0])
 
 
+def test_returns_to_go_are_those_of_the_rest_of_the_episode_whatever_the_bootstrap_spans():
+    wanted = {0: 1 + 0.05 + 25e-4 + 125e-6 + 6.25e-6, 3: 1e-3 + 0.5e-4, 4: 1e-4, 5: 1.0, 12: 1e-6 + 0.5e-7, 13: 1e-7}
+    for steps in (1, 3):
+        windows = at(list(wanted), returns=Returns(steps=steps, discount=0.5))
+        np.testing.assert_allclose(windows.returns_to_go, list(wanted.values()), rtol=1e-5)
+    assert windows.returns_to_go.dtype == np.float32
+    undiscounted = at([0, 4, 6, 13]).returns_to_go
+    np.testing.assert_allclose(undiscounted, [1.1111, 1e-4, 1.1111111, 1e-7], rtol=1e-5)
+
+
+def test_returns_to_go_count_an_episode_without_steps_for_nothing():
+    rewards = np.array([0.0, 1.0, 2.0], np.float32)
+    np.testing.assert_allclose(returns_to_go(rewards, np.array([0, 2, 2, 3]), 0.9), [0.9, 1.0, 2.0])
+    assert returns_to_go(np.empty(0, np.float32), np.array([], np.int64), 0.9).shape == (0,)
+
+
 def test_a_chunked_return_spans_the_chunk():
     config = WindowConfig(horizon=4)
     windows = at([0], config=config, returns=Returns(steps=config.horizon, discount=0.9))
     assert windows.reward[0] == pytest.approx(1 + 0.09 + 0.0081 + 0.000729)
     assert states(windows.next_observation)[0] == 4 and windows.discount[0] == pytest.approx(0.9**4)
-
-
-def test_returns_to_go_sum_what_is_left_of_the_episode():
-    windows = at([0, 3, 4, 5, 6, 12, 13], returns=Returns(discount=0.5))
-    first = sum((0.5 * 0.1) ** t for t in range(5))
-    np.testing.assert_allclose(windows.returns_to_go[:4], [first, 1e-3 + 0.5e-4, 1e-4, 1.0], rtol=1e-5)
-    np.testing.assert_allclose(windows.returns_to_go[4:], [sum(0.05**t for t in range(8)), 1.05e-6, 1e-7], rtol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [1, 3])

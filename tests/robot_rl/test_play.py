@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from data.store import EpisodeStore
-from robot_rl.apps import play
+from robot_rl.apps import gathering
 from robot_rl.apps.cli import main
-from robot_rl.apps.players import make_playground
-from robot_rl.intervention import Intervention, NoHuman
+from robot_rl.apps.players import make_play
 from robot_rl.loop import run_episode
 from tests.robot_rl.test_loop import Recorder
 
@@ -19,14 +18,14 @@ def short(monkeypatch):
     """Episodes of 12 steps; worker processes are forked so that they are short too."""
     monkeypatch.setattr("sim.ogbench_env.PLAY_STEPS", 12)
     monkeypatch.setattr("sim.players.PLAY_STEPS", 12)
-    context = play.multiprocessing.get_context
-    monkeypatch.setattr(play.multiprocessing, "get_context", lambda kind: context("fork"))
+    context = gathering.multiprocessing.get_context
+    monkeypatch.setattr(gathering.multiprocessing, "get_context", lambda kind: context("fork"))
 
 
 def contents(path):
     """Episode number -> its arrays."""
     store = EpisodeStore(path)
-    return {info.seed % play.STRIDE: store.episode(i).arrays for i, info in enumerate(store.infos)}, store
+    return {info.seed % gathering.STRIDE: store.episode(i).arrays for i, info in enumerate(store.infos)}, store
 
 
 @pytest.mark.parametrize("task", ["cube-single", "lift"])
@@ -66,13 +65,13 @@ def test_a_store_of_something_else_is_not_added_to(tmp_path, capsys):
 
 
 def test_a_failing_player_is_reported_and_nothing_is_lost(tmp_path, capsys, monkeypatch):
-    def healthy(ground, seed, index):
+    def healthy(scene, seed, index):
         if index == 1:
-            raise play.RobotRlError("the cube is gone")
-        return original(ground, seed, index)
+            raise gathering.RobotRlError("the cube is gone")
+        return original(scene, seed, index)
 
-    original = play._healthy_episode
-    monkeypatch.setattr(play, "_healthy_episode", healthy)
+    original = gathering._healthy_episode
+    monkeypatch.setattr(gathering, "_healthy_episode", healthy)
     path = tmp_path / "store"
     assert main(["play", "cube-single", "--out", str(path), "--jobs", "1", "--episodes", "2"]) == 2
     assert "the cube is gone" in capsys.readouterr().err
@@ -81,14 +80,13 @@ def test_a_failing_player_is_reported_and_nothing_is_lost(tmp_path, capsys, monk
 
 def test_robosuite_play_fetches_and_drops(monkeypatch):
     monkeypatch.setattr("sim.players.PLAY_STEPS", 150)
-    ground = make_playground("lift")
+    scene = make_play("lift")
     recorder = Recorder()
-    ground.seed(3)
-    control = Intervention(ground.player, NoHuman(ground.env.action_spec.dim), ground.env.action_spec)
-    run_episode(ground.env, control, [recorder], phase="play", seed=3)
+    control, operator = scene.enter(0, 3)
+    run_episode(scene.env, control, [recorder], phase="play", seed=3)
     states = np.array([step.next_observation["state"] for step in recorder.steps])
-    names = ground.env.observation_spec.arrays["state"].names
+    names = scene.env.observation_spec.arrays["state"].names
     toggles = np.count_nonzero(np.diff(states[:, names.index("gripper.target")]))
-    assert len(recorder.steps) == 150 and toggles >= 4
+    assert len(recorder.steps) == 150 and toggles >= 4 and operator == ""
     assert not any(step.terminated or step.reward for step in recorder.steps)
-    ground.env.close()
+    scene.env.close()

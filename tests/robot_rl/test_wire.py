@@ -83,6 +83,20 @@ def test_an_episode_comes_back_as_it_was():
         assert decoder.last("session-1") == number
 
 
+def test_the_operator_travels_and_senders_that_know_of_none_are_understood():
+    start = EPISODE[0]
+    assert isinstance(start, EpisodeStart)
+    named = decode_envelope(encode_envelope(Envelope("session", 0, replace(start, operator="clumsy")))).event
+    assert isinstance(named, EpisodeStart) and named.operator == "clumsy"
+    assert "operator" not in msgpack.unpackb(FRAMES[0])
+    nobody = decode_envelope(FRAMES[0]).event
+    assert isinstance(nobody, EpisodeStart) and nobody.operator == ""
+    with pytest.raises(WireError, match="operator"):
+        encode_envelope(Envelope("session", 0, replace(start, operator="../x")))
+    with pytest.raises(WireError, match="operator"):
+        decode_envelope(pack({**msgpack.unpackb(FRAMES[0]), "operator": 3}))
+
+
 def test_each_frame_travels_once():
     image_bytes = 4 * 5 * 3
     assert len(FRAMES[2]) < 2 * image_bytes + 500
