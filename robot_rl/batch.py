@@ -18,6 +18,9 @@ class Returns:
     """Rewards summed before bootstrapping; fewer where the episode ends or the person takes over or lets go."""
     discount: float = 1.0
     """Per control step."""
+    chunk: bool = False
+    """Whether all actions of these steps are wanted, as one (Q-chunking, 2507.07969). Then the sum goes on where the
+    person takes over or lets go: it is that of the actions that were executed, whoever chose them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class Batch:
     is_demonstration: NDArray[np.float32]  # (B,) 1 where the action is one to imitate
     toggled: NDArray[np.float32]  # (B,) 1 where the gripper command changed the gripper's target
     toggles: NDArray[np.float32]  # (B,) discounted number of such changes up to the next observation
+    chunk: NDArray[np.float32] | None = None  # (B, H, A) executed actions up to the next observation, if asked for
+    chunk_mask: NDArray[np.float32] | None = None  # (B, H) 1 where there was such an action; those after are zero
 
     def __len__(self) -> int:
         return len(self.reward)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.memory import ExperienceMemory
-from policies.gaussian import GaussianConfig, GaussianPolicy, build_networks
+from policies.gaussian import GaussianConfig, GaussianPolicy
 from robot_rl.actor import PHASES, SEEDS_PER_PHASE, Actor, ScheduleConfig, episode_seed
 from robot_rl.algorithms.rlpd import RLPD, RLPDConfig
 from robot_rl.env import EnvConfig, RobotEnv
@@ -23,7 +23,7 @@ SMALL = GaussianConfig(hidden=(32, 32))
 def make(log: EpisodeLog, schedule: ScheduleConfig) -> tuple[Actor, Learner]:
     env = RobotEnv(KinematicWorld(tracking=0.9), CONFIG)
     specs = env.observation_spec, env.action_spec
-    algorithm = RLPD(RLPDConfig(hidden=(32, 32)), build_networks(SMALL, *specs))
+    algorithm = RLPD(RLPDConfig(hidden=(32, 32)), SMALL.build_networks(*specs))
     learner = Learner(
         algorithm,
         ExperienceMemory(*specs, capacity=2000, seed=0, returns=algorithm.returns),
