@@ -55,6 +55,11 @@ class CriticEnsemble(nn.Module):
         return self.net(features, action, chosen=chosen, frozen=frozen).squeeze(-1)
 
 
+def for_each(features: Tensor, candidates: int) -> Tensor:
+    """Features (B, F) once for each of so many candidates: (B K, F), in the order of candidates (B, K, A) flattened."""
+    return features.repeat_interleave(candidates, 0)
+
+
 class DiscreteCritic(nn.Module):
     """Q(features, choice) of every discrete choice; in imitation the same head gives logits."""
 

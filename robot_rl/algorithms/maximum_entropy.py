@@ -1,4 +1,9 @@
-"""The learned weight of a policy's entropy (SAC, 1812.05905, section 5), for algorithms whose policy climbs the critics.
+"""For algorithms whose policy climbs the critics: n-step returns, and the learned weight of the policy's entropy.
+
+Returns over n steps (Rainbow, 1710.02298), because every bootstrap takes the best of an erring critic, and over the
+eighty steps of a slow person the errors add up until the policy stands still where the critics dream of success. A
+policy's sum ends where the person takes over: standing still until the rescue would be as good as going on. The
+weight, or temperature, is SAC's (1812.05905, section 5).
 
 Shape letters: B batch, N critics, A arm action elements.
 """
@@ -14,14 +19,17 @@ from torch import Tensor, nn
 from robot_rl import losses
 from robot_rl.algorithms.networks import Augment, PolicyNetworks
 from robot_rl.algorithms.off_policy import OffPolicy, OffPolicyConfig
+from robot_rl.batch import Returns
 from robot_rl.critics import CriticEnsemble
 from robot_rl.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class MaximumEntropyConfig(OffPolicyConfig):
-    """Hyperparameters of the temperature."""
+    """Hyperparameters of returns and temperature."""
 
+    n_step: int = 10
+    """Rewards summed before bootstrapping: each bootstrap adds some overestimation, and a slow person needs many."""
     initial_temperature: float = 0.01
     """Weight of the entropy at the start."""
     target_entropy: float | None = None
@@ -29,8 +37,11 @@ class MaximumEntropyConfig(OffPolicyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.initial_temperature <= 0.0:
-            raise ConfigError(f"initial_temperature must be positive, got {self.initial_temperature}")
+        if self.n_step < 1 or self.initial_temperature <= 0.0:
+            raise ConfigError(
+                "n_step must be >= 1 and initial_temperature positive; "
+                f"got {self.n_step}, {self.initial_temperature}"
+            )
 
 
 class MaximumEntropy(OffPolicy):
@@ -45,8 +56,12 @@ class MaximumEntropy(OffPolicy):
     ) -> None:
         temperatures = nn.ParameterList([torch.tensor([math.log(config.initial_temperature)])])
         super().__init__(config, networks, critics, augment, temperatures)
-        entropy = config.target_entropy
+        self._n_step, entropy = config.n_step, config.target_entropy
         self._target_entropy = -0.5 * networks.arm_dim if entropy is None else entropy
+
+    @property
+    def returns(self) -> Returns:
+        return Returns(self._n_step, self.config.discount)
 
     @property
     def temperature(self) -> Tensor:

@@ -1,11 +1,9 @@
 """What off-policy algorithms share: critics with slow targets, the gripper's critic, averaged networks that act.
 
-A subclass says what the next observation is worth (`_next_value`) and how its policy learns (`_policy_loss`).
+A subclass says how far ahead rewards are summed (`returns`), what the next observation is worth (`_next_value`) and
+how its policy learns (`_policy_loss`).
 
-Four things that all of them need, each for a failure that was seen with sparse rewards:
-- Returns over n steps (Rainbow, 1710.02298): every bootstrap takes the best of an erring critic, and over the eighty
-  steps of a slow person the errors add up until the policy stands still where the critics dream of success.
-  A policy's sum ends where the person takes over: standing still until the rescue would be as good as going on.
+Three things that all of them need, each for a failure that was seen with sparse rewards:
 - Targets are clipped to the values that are possible (as in HER, 1707.01495, appendix A): without it the critics
   run away from [0, 1] once the policy leaves the data.
 - The gripper's choices differ in value by little more than the discount, less than the error of a critic. Where a
@@ -28,7 +26,7 @@ from robot_rl import losses
 from robot_rl.algorithms.flat import FlatAdam, FlatParameters, copy_into
 from robot_rl.algorithms.networks import Augment, BatchLoader, PolicyNetworks, TensorBatch, find_device
 from robot_rl.batch import Batch, Returns
-from robot_rl.critics import CriticEnsemble
+from robot_rl.critics import CriticEnsemble, for_each
 from robot_rl.errors import ConfigError, DataError
 
 
@@ -40,8 +38,6 @@ class OffPolicyConfig:
     """Random members of the target ensemble whose minimum is the target."""
     discount: float = 0.97
     """Discount per control step."""
-    n_step: int = 10
-    """Rewards summed before bootstrapping: each bootstrap adds some overestimation, and a slow person needs many."""
     target_rate: float = 0.005
     """Polyak rate of the target networks per update."""
     learning_rate: float = 3e-4
@@ -64,10 +60,10 @@ class OffPolicyConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.discount <= 1.0 or not 0.0 < self.target_rate <= 1.0:
             raise ConfigError(f"discount {self.discount} or target_rate {self.target_rate} is not in [0, 1]")
-        if min(self.n_step, self.actor_every, self.target_subset) < 1 or self.learning_rate <= 0.0:
+        if min(self.actor_every, self.target_subset) < 1 or self.learning_rate <= 0.0:
             raise ConfigError(
-                "n_step, actor_every and target_subset must be >= 1, learning_rate positive; "
-                f"got {self.n_step}, {self.actor_every}, {self.target_subset}, {self.learning_rate}"
+                "actor_every and target_subset must be >= 1, learning_rate positive; "
+                f"got {self.actor_every}, {self.target_subset}, {self.learning_rate}"
             )
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ConfigError(f"value_range must rise, got {self.value_range}")
@@ -127,7 +123,8 @@ class OffPolicy:
 
     @property
     def returns(self) -> Returns:
-        return Returns(self.config.n_step, self.config.discount)
+        """How its batches sum the rewards."""
+        raise NotImplementedError
 
     @property
     def target_encoder(self) -> nn.Module:
@@ -218,6 +215,12 @@ class OffPolicy:
         if self.config.target_subset < self.critics.members:
             chosen = losses.random_subset(self.critics.members, self.config.target_subset, self._generator)
         return self._targets[1](target_features, action, chosen).amin(0)
+
+    def _best_value(self, target_features: Tensor, candidates: Tensor) -> Tensor:
+        """Value (B,) of acting by the best of the candidates (B, K, A)."""
+        rows, count, _ = candidates.shape
+        value = self._target_value(for_each(target_features, count), candidates.flatten(0, 1))
+        return value.view(rows, count).amax(1)
 
     def _noise(self, *shape: int) -> Tensor:
         """Unit Gaussian."""

@@ -4,7 +4,7 @@ RLPD (2302.02948): LayerNorm critic ensemble, random subset in the target, half 
 demonstrations (the memory does that). HIL-SERL (2410.21845): the gripper is a discrete choice with its
 own double-DQN critic and a penalty for every change; the actor covers the arm alone.
 
-Two additions beside those of `off_policy`, each for a failure that was seen with sparse rewards:
+Two additions beside those of `off_policy` and `maximum_entropy`, each for a failure that was seen with sparse rewards:
 - The arm also imitates the person, less and less (TD3+BC, 2106.06860, with a weight that decays): before there is
   enough experience the critics are wrong beside the data, and a policy that follows them there never comes back.
 - What the policy did alone and with success is imitated like the person's actions (self-imitation, 1806.05635; the
