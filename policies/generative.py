@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from policies.denoisers import LevelEmbedding
+from policies.denoisers import LevelSines
 from policies.processes import EDMProcess, FlowProcess, denoising_task
 from policies.samplers import Sampler, make_sampler
 from robot_rl import losses
 from robot_rl.critics import for_each
 from robot_rl.ensemble import EnsembleMLP
-
-LEVEL_FEATURES = 32
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,8 @@ class GenerativeActor(nn.Module):
     def __init__(self, config: GenerativeConfig, features: int, actions: int) -> None:
         super().__init__()
         self.process, self.sampler = config.process, config.build_sampler()
-        self.level = LevelEmbedding(LEVEL_FEATURES)
-        self.net = EnsembleMLP(1, features + actions + LEVEL_FEATURES, config.hidden, actions, config.activation)
+        self.level = LevelSines()
+        self.net = EnsembleMLP(1, features + actions + LevelSines.features, config.hidden, actions, config.activation)
 
     def forward(self, features: Tensor, noisy: Tensor, c_noise: Tensor) -> Tensor:
         """The denoiser's output (B, A); c_noise () or (B,)."""
