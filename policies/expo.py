@@ -19,7 +19,7 @@ from policies.gaussian import GaussianActor
 from policies.generative import GenerativeActor, GenerativeConfig
 from policies.networks import StepConfig, StepPolicy
 from robot_rl import losses
-from robot_rl.critics import CriticConfig, CriticEnsemble, for_each
+from robot_rl.critics import CriticConfig, CriticEnsemble, choose, for_each
 from robot_rl.errors import ConfigError
 from robot_rl.types import ActionSpec, FloatArray, Goal, ObservationSpec
 
@@ -116,10 +116,8 @@ class EXPOPolicy(StepPolicy):
         base = torch.from_numpy(self._proposals(features))
         noise = None if self.deterministic else torch.from_numpy(self._rng.standard_normal(self._shape, np.float32))
         candidates = self._actor.candidates(features, base, noise)
-        critics = self._networks.critics
-        assert critics is not None
-        value = critics(for_each(features, candidates.shape[1]), candidates.flatten(0, 1)).mean(0, keepdim=True)
-        return losses.best_candidate(candidates, value).squeeze(0).numpy()
+        assert self._networks.critics is not None
+        return choose(self._networks.critics, features, candidates).squeeze(0).numpy()
 
     def _proposals(self, features: Tensor) -> FloatArray:
         """Samples (1, N, A): of the present observation, or the newest there are of one before."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from policies.networks import PolicyConfig, StepConfig, StepPolicy
+from policies.networks import StepConfig, StepPolicy
 from robot_rl.ensemble import EnsembleMLP
 from robot_rl.types import ActionSpec, FloatArray, ObservationSpec
 
@@ -20,7 +20,7 @@ STD_MIN, STD_MAX = 1e-5, 5.0  # HIL-SERL
 class GaussianActor(nn.Module):
     """Features to mean and standard deviation before the squash."""
 
-    def __init__(self, features: int, actions: int, config: PolicyConfig) -> None:
+    def __init__(self, features: int, actions: int, config: StepConfig) -> None:
         super().__init__()
         self.net = EnsembleMLP(1, features, config.hidden, 2 * actions, config.activation)
 

@@ -20,11 +20,15 @@ from robot_rl.ensemble import EnsembleMLP
 
 @dataclass(frozen=True)
 class GenerativeConfig:
-    """Noise process, sampler and network."""
+    """Noise process, sampler and network.
 
-    process: FlowProcess | EDMProcess = field(default_factory=FlowProcess)
+    EDM by default: trained for as long on two modes, five steps of it put 0.93 of the samples into one of them, five of
+    flow matching 0.66 and ten 0.75, which lie on the way between (`tests/robot_rl/test_expo.py` has the problem).
+    """
+
+    process: EDMProcess | FlowProcess = field(default_factory=lambda: EDMProcess(sigma_max=4.0, sigma_last=0.1))
     """How actions are noised; what the network learns."""
-    sampler: str = "euler"
+    sampler: str = "ddim"
     """See `policies.samplers.SAMPLERS`."""
     steps: int = 5
     """Of the sampler."""

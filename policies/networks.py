@@ -26,12 +26,8 @@ GRIPPER_TARGET = "gripper.target"  # element of the environment's state
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Networks of a policy; a subclass adds its actor."""
+    """What a policy sees with; a subclass adds what it does."""
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Hidden layers of the actor and of the gripper critic."""
-    activation: str = "tanh"
-    """tanh, silu or relu."""
     state_features: int | None = None
     """Width of a dense layer in front of the state; none feeds the state in as it is."""
     image_channels: tuple[int, ...] = (32, 32, 32)
@@ -82,6 +78,10 @@ class PolicyConfig:
 class StepConfig(PolicyConfig):
     """A policy that decides at every step, and has a discrete gripper."""
 
+    hidden: tuple[int, ...] = (256, 256)
+    """Hidden layers of the actor and of the gripper critic."""
+    activation: str = "tanh"
+    """tanh, silu or relu."""
     gripper_epsilon: float = 0.0
     """Probability of a random gripper command per step while exploring."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from robot_rl import losses
 from robot_rl.ensemble import EnsembleMLP
 from robot_rl.errors import ConfigError
 
@@ -58,6 +59,13 @@ class CriticEnsemble(nn.Module):
 def for_each(features: Tensor, candidates: int) -> Tensor:
     """Features (B, F) once for each of so many candidates: (B K, F), in the order of candidates (B, K, A) flattened."""
     return features.repeat_interleave(candidates, 0)
+
+
+def choose(critics: CriticEnsemble, features: Tensor, candidates: Tensor) -> Tensor:
+    """The one (B, A) of the `candidates` (B, K, A) that is worth most by the mean of the critics; features (B, F)."""
+    rows, count, _ = candidates.shape
+    value = critics(for_each(features, count), candidates.flatten(0, 1)).mean(0)
+    return losses.best_candidate(candidates, value.view(rows, count))
 
 
 class DiscreteCritic(nn.Module):

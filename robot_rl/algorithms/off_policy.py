@@ -45,7 +45,8 @@ class OffPolicyConfig:
     actor_every: int = 2
     """Critic updates per policy update."""
     gripper_penalty: float = -0.02
-    """Reward of a gripper command that changes the gripper's target; seen by the gripper critic alone."""
+    """Reward of a gripper command that changes the gripper's target; seen by the gripper critic alone, if there is
+    one."""
     gripper_margin: float = 0.1
     """By how much the person's gripper choice must exceed the others where the person acted; 0 turns it off."""
     value_range: tuple[float, float] | None = (0.0, 1.0)

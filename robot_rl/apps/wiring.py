@@ -13,10 +13,12 @@ from policies.augmentation import random_crop
 from policies.expo import EXPOPolicyConfig
 from policies.gaussian import GaussianConfig
 from policies.networks import PolicyConfig
+from policies.q_chunking import QChunkingPolicyConfig
 from robot_rl.actor import LearnedPolicy, ScheduleConfig
 from robot_rl.algorithms import Algorithm
 from robot_rl.algorithms.bc import BC, BCConfig
 from robot_rl.algorithms.expo import EXPO, EXPOConfig
+from robot_rl.algorithms.q_chunking import QChunking, QChunkingConfig
 from robot_rl.algorithms.rlpd import RLPD, RLPDConfig
 from robot_rl.apps.config import compose, read_configuration
 from robot_rl.env import EnvConfig, RobotEnv
@@ -31,6 +33,7 @@ ALGORITHMS: dict[type, tuple[Callable[..., Algorithm], type[PolicyConfig]]] = {
     RLPDConfig: (RLPD, GaussianConfig),
     BCConfig: (BC, GaussianConfig),
     EXPOConfig: (EXPO, EXPOPolicyConfig),
+    QChunkingConfig: (QChunking, QChunkingPolicyConfig),
 }
 """By configuration: what learns, and the configuration of the policies that it can teach."""
 
@@ -44,9 +47,9 @@ class Experiment:
     robot: dict[str, Any]
     """Which arm (conf/robot); lockstep simulation needs its `sim_robot` alone."""
     algorithm: Any
-    """The algorithm's own dataclass (`RLPDConfig`, `BCConfig`)."""
+    """The algorithm's own dataclass (`RLPDConfig`, `EXPOConfig`, `QChunkingConfig`, `BCConfig`)."""
     policy: PolicyConfig
-    """The acting policy's own dataclass (`GaussianConfig`, `EXPOPolicyConfig`)."""
+    """The acting policy's own dataclass (`GaussianConfig`, `EXPOPolicyConfig`, `QChunkingPolicyConfig`)."""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     """Batch size, update-to-data ratio, checkpoints."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
