@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -94,7 +94,7 @@ class EXPOPolicy(StepPolicy):
     ) -> None:
         """`executor` runs asynchronous sampling: by default a thread of the policy's own."""
         super().__init__(config, observation_spec, action_spec, seed, deterministic)
-        self._actor = self._networks.actor
+        self._actor = cast(EXPOActor, self._networks.actor)
         self._shape = (1, config.samples, action_spec.arm_dim)
         self._fixed = np.random.default_rng(seed).standard_normal(self._shape, np.float32)
         self._asynchronous = config.asynchronous

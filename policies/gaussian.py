@@ -37,9 +37,7 @@ class GaussianConfig(StepConfig):
     def build_actor(self, features: int, actions: int) -> GaussianActor:
         return GaussianActor(features, actions, self)
 
-    def build_policy(
-        self, observation_spec: ObservationSpec, action_spec: ActionSpec, seed: int = 0
-    ) -> GaussianPolicy:
+    def build_policy(self, observation_spec: ObservationSpec, action_spec: ActionSpec, seed: int = 0) -> GaussianPolicy:
         return GaussianPolicy(self, observation_spec, action_spec, seed)
 
 

@@ -1,4 +1,4 @@
-"""What policies that learn by reinforcement have in common: encoder, discrete gripper, acting with the newest parameters.
+"""What policies that learn by reinforcement share: encoder, discrete gripper, acting with the newest parameters.
 
 Shape letters: B batch, F features, A arm action elements.
 """

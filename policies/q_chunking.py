@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from policies.chunking import ChunkPolicy, ExecutionConfig
 from policies.generative import GenerativeActor, GenerativeConfig
@@ -30,7 +30,7 @@ class QChunkingPolicyConfig(PolicyConfig):
     """Networks, and how chunks are chosen and played."""
 
     base: GenerativeConfig = field(default_factory=lambda: GenerativeConfig(EDMProcess(sigma_last=0.1)))
-    """The behaviour policy whose samples are chosen from; the modes of chunks lie farther apart than those of actions."""
+    """The behaviour policy whose samples are chosen from; chunks need more noise than single actions (`EDMProcess`)."""
     critics: CriticConfig = field(default_factory=CriticConfig)
     """Those that choose; the learner trains them, the actor is sent them."""
     horizon: int = 5
@@ -83,6 +83,7 @@ class BestChunkSource:
         self.horizon = config.horizon
         self._samples = config.samples
         self._networks = config.build_networks(observation_spec, action_spec, seed).requires_grad_(False)
+        self._actor = cast(ChunkActor, self._networks.actor)
 
     def load(self, tensors: Mapping[str, Any]) -> None:
         """Take new parameters; `SpecError` and the old ones kept when they do not fit."""
@@ -108,7 +109,7 @@ class BestChunkSource:
         features = networks.encoder({key: torch.from_numpy(value) for key, value in observation.items()})
         first = torch.from_numpy(noise).unsqueeze(0)
         others = torch.randn((self._samples - 1, *noise.shape), generator=torch.Generator().manual_seed(seed))
-        chunks: Tensor = networks.actor.propose(features, torch.cat([first, others]).flatten(1).unsqueeze(0))
+        chunks = self._actor.propose(features, torch.cat([first, others]).flatten(1).unsqueeze(0))
         if prefix is not None:
             chunks.view(self._samples, *noise.shape)[:, : len(prefix)] = torch.from_numpy(prefix)
         assert networks.critics is not None

@@ -39,8 +39,7 @@ class MaximumEntropyConfig(OffPolicyConfig):
         super().__post_init__()
         if self.n_step < 1 or self.initial_temperature <= 0.0:
             raise ConfigError(
-                "n_step must be >= 1 and initial_temperature positive; "
-                f"got {self.n_step}, {self.initial_temperature}"
+                f"n_step must be >= 1 and initial_temperature positive; got {self.n_step}, {self.initial_temperature}"
             )
 
 

@@ -179,7 +179,7 @@ class OffPolicy:
         raise NotImplementedError
 
     def _policy_loss(self, data: TensorBatch, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the policy (and the temperatures) minimise (0-d), and 0-d tensors to log; `features` (B, F) are fixed."""
+        """What policy and temperatures minimise (0-d), and 0-d tensors to log; `features` (B, F) are fixed."""
         raise NotImplementedError
 
     def _update_actor(self, data: TensorBatch, features: Tensor) -> dict[str, Tensor]:

@@ -101,9 +101,7 @@ class Later:
 
 def test_asynchronously_samples_may_be_old_but_edits_and_choice_see_the_present_observation():
     later = Later()
-    policy = EXPOPolicy(
-        replace(POLICY, asynchronous=True), STATE_SPEC, REACH, deterministic=True, executor=later
-    )
+    policy = EXPOPolicy(replace(POLICY, asynchronous=True), STATE_SPEC, REACH, deterministic=True, executor=later)
     policy.load(1, make(action=REACH, seed=4).policy_state())
     networks: Any = policy._networks
     noise = torch.from_numpy(policy._fixed)

@@ -80,9 +80,7 @@ def test_acting_takes_the_best_candidate_by_the_mean_of_the_critics():
     with torch.no_grad():
         got = choose(critics, features, candidates)
         for row in range(5):
-            values = [
-                float(critics(features[row : row + 1], candidates[row, k : k + 1]).mean()) for k in range(7)
-            ]
+            values = [float(critics(features[row : row + 1], candidates[row, k : k + 1]).mean()) for k in range(7)]
             torch.testing.assert_close(got[row], candidates[row, int(np.argmax(values))])
     by_hand = losses.best_candidate(torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]]), torch.tensor([[5.0, 1.0], [0, 1]]))
     assert by_hand.tolist() == [[1.0], [4.0]]
@@ -216,6 +214,6 @@ def test_networks_without_critics_and_too_few_of_them_are_refused():
         EXPO(EXPOConfig(), make_networks())
     with pytest.raises(ConfigError, match="target_subset"):
         make(target_subset=3)
-    for wrong in ({"samples": 0}, {"reach": 0.0}, {"gripper_epsilon": 2.0}):
-        with pytest.raises(ConfigError, match=next(iter(wrong))):
-            EXPOPolicyConfig(**wrong)
+    for name, wrong in (("samples", 0), ("reach", 0.0), ("gripper_epsilon", 2.0)):
+        with pytest.raises(ConfigError, match=name):
+            dataclasses.replace(POLICY, **{name: wrong})

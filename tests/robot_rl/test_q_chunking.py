@@ -155,6 +155,6 @@ def test_resuming_is_exact(split):
 def test_impossible_settings_are_refused():
     with pytest.raises(ConfigError, match="critics"):
         QChunking(QChunkingConfig(), make_networks())
-    for wrong in ({"samples": 0}, {"horizon": 4}):
-        with pytest.raises(ConfigError, match=next(iter(wrong))):
-            QChunkingPolicyConfig(**wrong)
+    for name, wrong in (("samples", 0), ("horizon", HORIZON - 1)):
+        with pytest.raises(ConfigError, match=name):
+            dataclasses.replace(POLICY, **{name: wrong})
