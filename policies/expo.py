@@ -34,8 +34,8 @@ class EXPOPolicyConfig(StepConfig):
     """Those that choose; the learner trains them, the actor is sent them."""
     samples: int = 8
     """Of the base, each of them once as it is and once edited, for acting and for the backup."""
-    reach: float = 0.05
-    """Largest edit of an element of the action (the paper's beta)."""
+    reach: float = 0.2
+    """Largest edit of an element of the action: the paper's beta, there 0.05, and 0.7 where exploring is hard."""
     asynchronous: bool = False
     """Whether the base samples in a thread of its own, from the observation before; edits and choice see the present
     one."""
