@@ -12,7 +12,7 @@ import torch
 
 from data.memory import ExperienceMemory
 from policies.augmentation import random_crop
-from policies.gaussian import GaussianConfig, build_networks
+from policies.gaussian import GaussianConfig
 from robot_rl.algorithms.rlpd import RLPD, RLPDConfig
 from robot_rl.learner import Learner, LearnerConfig
 from robot_rl.types import (
@@ -39,7 +39,7 @@ def make_learner(settings: dict[str, Any]) -> Learner:
     policy = GaussianConfig(**settings["policy"])
     config = RLPDConfig(seed=settings["seed"], discount=settings["discount"], **settings["algorithm"])
     augment = random_crop if settings["cameras"] else None
-    algorithm = RLPD(config, build_networks(policy, spec, action_spec, settings["seed"]), augment)
+    algorithm = RLPD(config, policy.build_networks(spec, action_spec, settings["seed"]), augment)
     memory = ExperienceMemory(spec, action_spec, 2 * settings["transitions"], settings["seed"], algorithm.returns)
     learner = Learner(algorithm, memory, LearnerConfig(batch_size=settings["batch_size"]))
     fill(learner, spec, action_spec, settings)

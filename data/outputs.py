@@ -13,18 +13,34 @@ from robot_rl.types import Observation, ObservationSpec
 
 @dataclass(frozen=True, slots=True)
 class BatchOutput:
-    """One batch; its scalar columns are also rows of `scalars` (6, B), in the order of `ReplayBuffer._sum_ahead`."""
+    """One batch; its scalar columns are also rows of `scalars` (6, B), in the order of `sum_up`."""
 
     batch: Batch
     scalars: NDArray[np.float32]
+
+    def sum_up(self, steps: NDArray[np.float32], there: NDArray[np.bool_], discount: float, begin: int) -> None:
+        """Fill the columns from row `begin` on with the sums over n steps, so far as they are `there` (n, R).
+
+        `steps` (n, R, 4): reward, terminated, intervention, toggled; a step that is not there repeats the last one.
+        """
+        columns = self.scalars[:, begin : begin + there.shape[1]]
+        reward, terminated, intervention, toggled, to_come, toggles = columns
+        powers = np.float32(discount) ** np.arange(len(there) + 1, dtype=np.float32)
+        weights = there * powers[:-1, None]
+        np.einsum("nb,nb->b", weights, steps[..., 0], out=reward)
+        np.einsum("nb,nb->b", weights, steps[..., 3], out=toggles)
+        intervention[:], toggled[:] = steps[0, :, 2], steps[0, :, 3]
+        terminated[:], to_come[:] = steps[-1, :, 1], powers[there.sum(0)]
 
 
 class BatchOutputs:
     """Two outputs in turns: the batch before the newest stays as it is."""
 
-    def __init__(self, spec: ObservationSpec, action_dim: int) -> None:
+    def __init__(self, spec: ObservationSpec, action_dim: int, horizon: int | None = None) -> None:
+        """`horizon` is that of the chunks, if they are wanted."""
         self._spec = spec
         self._action_dim = action_dim
+        self._horizon = horizon
         self._outputs: list[BatchOutput] = []
         self._turn = 0
 
@@ -42,5 +58,11 @@ class BatchOutputs:
         scalars = np.empty((6, batch_size), np.float32)
         reward, terminated, intervention, toggled, discount, toggles = scalars
         action = np.empty((batch_size, self._action_dim), np.float32)
-        batch = Batch(arrays(), action, reward, arrays(), discount, terminated, intervention, toggled, toggles)
+        chunk = mask = None
+        if self._horizon is not None:
+            chunk = np.empty((batch_size, self._horizon, self._action_dim), np.float32)
+            mask = np.empty((batch_size, self._horizon), np.float32)
+        batch = Batch(
+            arrays(), action, reward, arrays(), discount, terminated, intervention, toggled, toggles, chunk, mask
+        )
         return BatchOutput(batch, scalars)

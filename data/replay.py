@@ -113,7 +113,7 @@ class ReplayBuffer:
         self._head = 0
         self._serial = 0
         self._streams: dict[str, _Stream] = {}
-        self._outputs = BatchOutputs(observation_spec, action_dim)
+        self._outputs = BatchOutputs(observation_spec, action_dim, returns.steps if returns.chunk else None)
 
     def __len__(self) -> int:
         """Number of transitions that `sample` draws from."""
@@ -245,31 +245,29 @@ class ReplayBuffer:
     def _fill(self, output: BatchOutput, begin: int, end: int) -> None:
         """Draw transitions into rows `begin:end`."""
         slots = self._valid[self._rng.integers(0, self._count, end - begin)]
-        following = self._next[self._sum_ahead(slots, output.scalars[:, begin:end])]
-        batch = output.batch
+        path, there = self._follow(slots)
+        output.sum_up(self._scalars[path], there, self._returns.discount, begin)
+        batch, following = output.batch, self._next[path[-1]]
         for key, array in self._observations.items():
             # mode="clip" because numpy buffers the whole output under "raise"; slots are in range
             array.take(slots, 0, batch.observation[key][begin:end], "clip")
             array.take(following, 0, batch.next_observation[key][begin:end], "clip")
         self._actions.take(slots, 0, batch.action[begin:end], "clip")
+        if batch.chunk is not None and batch.chunk_mask is not None:
+            batch.chunk_mask[begin:end] = there.T
+            batch.chunk[begin:end] = np.where(there.T[..., None], self._actions[path.T], 0.0)
 
-    def _sum_ahead(self, slots: NDArray[np.int64], columns: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Fill the scalar columns (6, B) of the n steps from `slots`; returns the slot of the last step."""
-        reward, terminated, intervention, toggled, discount, toggles = columns
-        reward[:], terminated[:], intervention[:], toggled[:] = self._scalars[slots].T
-        discount[:], toggles[:], last = self._returns.discount, toggled, slots
-        for _ in range(self._returns.steps - 1):
-            following = self._next[last]
-            goes_on = (terminated == 0.0) & (self._rank[following] != NO_SLOT)
-            goes_on &= self._scalars[following, 2] <= self._scalars[last, 2]  # a rescue is not the policy's merit
-            last = np.where(goes_on, following, last)
-            weight = discount * goes_on
-            more = self._scalars[last]
-            reward += weight * more[:, 0]
-            toggles += weight * more[:, 3]
-            np.copyto(terminated, more[:, 1])
-            discount[goes_on] *= self._returns.discount
-        return last
+    def _follow(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Slots (n, B) of the n steps from `slots` on, and whether there was such a step; else the last one stands."""
+        path = np.repeat(slots[None], self._returns.steps, 0)
+        there = np.ones(path.shape, np.bool_)
+        for i in range(1, len(path)):
+            last, following = path[i - 1], self._next[path[i - 1]]
+            there[i] = there[i - 1] & (self._scalars[last, 1] == 0.0) & (self._rank[following] != NO_SLOT)
+            if not self._returns.chunk:  # a rescue is not the policy's merit
+                there[i] &= self._scalars[following, 2] <= self._scalars[last, 2]
+            path[i] = np.where(there[i], following, last)
+        return path, there
 
 
 def mix(online: ReplayBuffer, demos: ReplayBuffer, batch_size: int, demo_fraction: float = 0.5) -> Batch:

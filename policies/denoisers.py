@@ -81,21 +81,34 @@ class TransformerConfig:
         return TransformerDenoiser(self, shape)
 
 
-class LevelEmbedding(nn.Module):
-    """c_noise to a vector, through sines of fixed frequencies."""
+class LevelSines(nn.Module):
+    """c_noise to sines of fixed frequencies."""
 
     frequencies: Tensor
+    features = 2 * FREQUENCIES
 
-    def __init__(self, width: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
         steps = torch.linspace(0.0, math.log(FASTEST_RAD), FREQUENCIES)
         self.register_buffer("frequencies", steps.exp(), persistent=False)
-        self.net = nn.Sequential(nn.Linear(2 * FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        """() or (B,): (1 or B, features)."""
+        angles = c_noise.reshape(-1, 1) * self.frequencies
+        return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+class LevelEmbedding(nn.Module):
+    """c_noise to a vector, through sines."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.sines = LevelSines()
+        self.net = nn.Sequential(nn.Linear(LevelSines.features, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, c_noise: Tensor) -> Tensor:
         """() or (B,): (1 or B, W)."""
-        angles = c_noise.reshape(-1, 1) * self.frequencies
-        return self.net(torch.cat([angles.sin(), angles.cos()], -1))
+        return self.net(self.sines(c_noise))
 
 
 class _Residual(nn.Module):

@@ -52,6 +52,25 @@ class Process(Protocol):
     def coefficients(self, level: Tensor) -> Coefficients: ...
 
 
+class Task(NamedTuple):
+    """What a denoiser is trained on: `inputs` and c_noise (B,) in, `target` out."""
+
+    inputs: Tensor
+    c_noise: Tensor
+    target: Tensor
+
+
+def denoising_task(process: Process, clean: Tensor, generator: torch.Generator) -> Task:
+    """Noise scaled chunks or actions `clean` (B, ...), each at a level of its own."""
+    level = process.draw(len(clean), generator)
+    noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+    one = process.coefficients(level)
+    shape = (-1, *[1] * (clean.dim() - 1))
+    signal, spread, c_skip, c_out, c_in = (each.reshape(shape) for each in one[:-1])
+    noisy = signal * clean + spread * noise
+    return Task(c_in * noisy, one.c_noise, (clean - c_skip * noisy) / c_out)
+
+
 @dataclass(frozen=True)
 class EDMProcess:
     """Elucidated diffusion (2206.00364, table 1); training levels are log-logistic, truncated, as BESO's (2304.02532).

@@ -15,9 +15,10 @@ from policies.chunking import ExecutionConfig
 from policies.denoisers import MLPConfig, Shape, TransformerConfig
 from policies.inputs import InputConfig, InputTokens
 from policies.normalizer import Normalizer
-from policies.processes import DDPMProcess, EDMProcess, FlowProcess
+from policies.processes import DDPMProcess, EDMProcess, FlowProcess, denoising_task
 from policies.reference_samplers import ReferenceSampler
 from policies.samplers import Sampler, make_sampler
+from robot_rl import losses
 from robot_rl.algorithms.imitation import TensorWindows
 from robot_rl.errors import ConfigError
 from robot_rl.types import ActionSpec, ObservationSpec
@@ -89,22 +90,18 @@ class ScoreModel(ChunkNet):
 
     def imitation_loss(self, windows: TensorWindows, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the network's output over the actions that exist: see `policies.processes`."""
-        clean, process = self.actions(windows.action), self.config.process
+        clean = self.actions(windows.action)
         batch, device = len(clean), clean.device
-        level = process.draw(batch, generator)
-        noise = torch.randn(clean.shape, generator=generator, device=device)
+        inputs, c_noise, target = denoising_task(self.config.process, clean, generator)
         told = torch.rand(batch, generator=generator, device=device) >= self.config.goal_dropout
-        signal, spread, c_skip, c_out, c_in, c_noise = (one.reshape(-1, 1, 1) for one in process.coefficients(level))
-        noisy = signal * clean + spread * noise
         context = self.inputs(windows.observation, windows.goal, told.to(clean.dtype))
         counted, given = windows.mask, torch.zeros_like(windows.mask)
         if self.config.max_prefix:
             length = torch.randint(self.config.max_prefix + 1, (batch, 1), generator=generator, device=device)
             given = (torch.arange(self.horizon, device=device) < length).to(clean.dtype)
             counted = counted * (1.0 - given)
-        output = self.estimate(c_in * noisy, c_noise.flatten(), context, clean, given)
-        error = (output - (clean - c_skip * noisy) / c_out).square().mean(-1)
-        return (error * counted).sum() / counted.sum().clamp(min=1.0), {}
+        output = self.estimate(inputs, c_noise, context, clean, given)
+        return losses.denoising_loss(output, target, counted.unsqueeze(-1)), {}
 
     def answer(self, request: Request) -> Tensor:
         """As `ChunkNet`. With a prefix, the rest is sampled to go with it.

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from policies.chunking import ChunkPolicy, ManySource
-from policies.values import CriticNet
+from policies.values import ChunkCriticNet
 from robot_rl.errors import ConfigError, SpecError
 from robot_rl.protocols import Policy
 from robot_rl.types import FloatArray, Goal, Observation
@@ -73,7 +73,7 @@ class ChunkCritic(Protocol):
 class TorchCritic:
     """Implements `ChunkCritic` by a network."""
 
-    def __init__(self, net: CriticNet) -> None:
+    def __init__(self, net: ChunkCriticNet) -> None:
         self._net = net.eval().requires_grad_(False)
         self.horizon, self.told = net.horizon, net.inputs.has_goal
 

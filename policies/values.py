@@ -20,7 +20,7 @@ from robot_rl.value_heads import ClassHead, ScalarHead
 
 
 @dataclass(frozen=True)
-class CriticConfig:
+class ChunkCriticConfig:
     """Networks of a critic."""
 
     inputs: InputConfig = field(default_factory=InputConfig)
@@ -44,14 +44,14 @@ class CriticConfig:
         if self.inputs.words is not None:
             raise ConfigError("critics are told goals by observations: inputs.words is of policies")
 
-    def build(self, observation_spec: ObservationSpec, action_spec: ActionSpec) -> CriticNet:
-        return CriticNet(self, observation_spec, action_spec)
+    def build(self, observation_spec: ObservationSpec, action_spec: ActionSpec) -> ChunkCriticNet:
+        return ChunkCriticNet(self, observation_spec, action_spec)
 
 
-class CriticNet(nn.Module):
+class ChunkCriticNet(nn.Module):
     """Implements `robot_rl.algorithms.offline.Critic`. Q and V share an encoder."""
 
-    def __init__(self, config: CriticConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
+    def __init__(self, config: ChunkCriticConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
         super().__init__()
         self.config, self.head = config, config.head
         self.horizon, self.members = config.horizon, config.members

@@ -20,6 +20,9 @@ class Returns:
     """Per control step."""
     of_goals: bool = False
     """Whether the reward is -1 a step until the goal is observed (and ends it), whatever the task's is (2410.20092)."""
+    chunk: bool = False
+    """Whether all actions of these steps are wanted, as one (Q-chunking, 2507.07969). Then the sum goes on where the
+    person takes over or lets go: it is that of the actions that were executed, whoever chose them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Batch:
     is_demonstration: NDArray[np.float32]  # (B,) 1 where the action is one to imitate
     toggled: NDArray[np.float32]  # (B,) 1 where the gripper command changed the gripper's target
     toggles: NDArray[np.float32]  # (B,) discounted number of such changes up to the next observation
+    chunk: NDArray[np.float32] | None = None  # (B, H, A) executed actions up to the next observation, if asked for
+    chunk_mask: NDArray[np.float32] | None = None  # (B, H) 1 where there was such an action; those after are zero
 
     def __len__(self) -> int:
         return len(self.reward)

@@ -46,9 +46,35 @@ def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: 
     return reward + discount * (1.0 - terminated) * next_value
 
 
-def ensemble_loss(q: Tensor, target: Tensor) -> Tensor:
-    """Squared TD error of `q` (N, B) to one shared `target` (B,): mean over B, sum over the independent members."""
-    return (q - target).square().mean(1).sum()
+def ensemble_loss(q: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Squared TD error of `q` (N, B) to one shared `target` (B,): mean over B, sum over the independent members.
+
+    With a `mask` (B,), mean over the rows where it is 1.
+    """
+    error = (q - target).square()
+    if mask is None:
+        return error.mean(1).sum()
+    return (error * mask).sum() / mask.sum().clamp(min=1.0)
+
+
+def best_candidate(candidates: Tensor, value: Tensor) -> Tensor:
+    """The one (B, A) of the `candidates` (B, K, A) with the highest `value` (B, K) (EXPO, 2507.07986, section 4)."""
+    best = value.argmax(1)
+    return candidates[torch.arange(len(best), device=best.device), best]
+
+
+def edit(action: Tensor, direction: Tensor, reach: float) -> Tensor:
+    """`action` (..., A) moved along `direction` (..., A), in [-1, 1], by at most `reach`; stays in [-1, 1]."""
+    return (action + reach * direction).clamp(-1.0, 1.0)
+
+
+def denoising_loss(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Squared error of a denoiser's `output` (B, ...) to its `target`, averaged over the elements where `mask` is 1.
+
+    `mask` broadcasts to them. What the target is, lies with the process: flow matching (2210.02747), EDM (2206.00364).
+    """
+    counted = mask.expand_as(output)
+    return ((output - target).square() * counted).sum() / counted.sum().clamp(min=1.0)
 
 
 def double_q_value(next_q_online: Tensor, next_q_target: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from policies.gaussian import GaussianConfig, build_networks
+from policies.gaussian import GaussianConfig
 from robot_rl.algorithms.networks import PolicyNetworks
 from robot_rl.batch import Batch
 from robot_rl.types import ActionSpec, ArraySpec, Observation, ObservationSpec
@@ -27,7 +27,7 @@ SMALL = GaussianConfig(hidden=(32, 32), image_channels=(4, 4), image_features=8)
 def make_networks(
     spec: ObservationSpec = STATE_SPEC, action: ActionSpec = GRASP, seed: int = 0, config: GaussianConfig = SMALL
 ) -> PolicyNetworks:
-    return build_networks(config, spec, action, seed)
+    return config.build_networks(spec, action, seed)
 
 
 def make_observation(spec: ObservationSpec, rng: np.random.Generator, rows: int) -> Observation:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.batch import Batch
+from robot_rl.critics import CriticEnsemble
 from robot_rl.env import GRIPPER_THRESHOLD
 from robot_rl.errors import ConfigError
 from robot_rl.types import STATE_KEY, Observation
@@ -26,7 +27,9 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 class PolicyNetworks(nn.Module):
     """Encoder, actor and gripper critic: all that acting needs; its `state_dict` is what the actor receives.
 
-    `encoder(observation) -> (B, F)`, `actor(features) -> mean, std (B, A)`, `gripper(features) -> (B, 3)`.
+    `encoder(observation) -> (B, F)`, `gripper(features) -> (B, 3)`. What the actor does, is between a policy and the
+    algorithm that learns it: `policies.gaussian`'s is `actor(features) -> mean, std (B, A)`. Policies that choose among
+    candidates also need the `critics` to act.
     """
 
     def __init__(
@@ -37,8 +40,12 @@ class PolicyNetworks(nn.Module):
         feature_dim: int,
         arm_dim: int,
         gripper_target_index: int | None = None,
+        critics: CriticEnsemble | None = None,
     ) -> None:
-        """`gripper_target_index` is the place in the state of the gripper's present target (> 0 open), if there."""
+        """`gripper_target_index` is the place in the state of the gripper's present target (> 0 open), if there.
+
+        `arm_dim` counts the elements of what the critics value: one action of the arm, or a chunk of whole ones.
+        """
         super().__init__()
         self.encoder = encoder
         self.actor = actor
@@ -46,6 +53,7 @@ class PolicyNetworks(nn.Module):
         self.feature_dim = feature_dim
         self.arm_dim = arm_dim
         self.gripper_target_index = gripper_target_index
+        self.critics = critics
 
     def gripper_values(
         self, features: Tensor, observation: TensorObservation, critic: nn.Module | None = None
@@ -67,11 +75,13 @@ class PolicyNetworks(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class TensorBatch:
-    """A `Batch` on the device; `gripper` (B,) is the index into `GRIPPER_VALUES`, or None without a gripper."""
+    """A `Batch` on the device."""
 
     observation: TensorObservation
-    arm_action: Tensor
-    gripper: Tensor | None
+    arm_action: Tensor  # (B, A) what the critics value: the arm's action, or the chunk of whole actions
+    gripper: Tensor | None  # (B,) index into `GRIPPER_VALUES`; None without a choice of its own
+    known: Tensor | None  # (B, A) 1 where `arm_action` was executed; None where that is everywhere
+    whole: Tensor | None  # (B,) 1 where reward and next observation are those of the whole action; None as above
     reward: Tensor
     next_observation: TensorObservation
     discount: Tensor
@@ -95,20 +105,37 @@ class BatchLoader:
 
     def __call__(self, batch: Batch) -> TensorBatch:
         move = self._move
-        action = move(batch.action)
+        action, terminated = move(batch.action), move(batch.terminated)
         gripper = gripper_index(action[:, -1]) if self._has_gripper else None
+        known = whole = None
+        if batch.chunk is not None and batch.chunk_mask is not None:
+            mask = move(batch.chunk_mask)
+            action, known = self._fill_up(move(batch.chunk), mask)
+            whole = torch.maximum(mask[:, -1], terminated)
         return TensorBatch(
             self._observe(batch.observation),
             action[:, : self._arm_dim],
             gripper,
+            known,
+            whole,
             move(batch.reward),
             self._observe(batch.next_observation),
             move(batch.discount),
-            move(batch.terminated),
+            terminated,
             move(batch.is_demonstration),
             move(batch.toggled),
             move(batch.toggles),
         )
+
+    def _fill_up(self, chunk: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Chunks (B, H, A) and where they are known, both (B, H A).
+
+        What would have followed the end of an episode changes nothing: noise there lets the critics learn just that,
+        where any fixed filling would look to them like the nearness of the end.
+        """
+        known = mask.unsqueeze(-1).expand_as(chunk)
+        noise = torch.rand(chunk.shape, generator=self._generator, device=self._device) * 2.0 - 1.0
+        return torch.where(known > 0.0, chunk, noise).flatten(1), known.flatten(1)
 
     def _move(self, array: object) -> Tensor:
         return torch.as_tensor(array).to(self._device, non_blocking=True)

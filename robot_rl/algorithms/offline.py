@@ -30,7 +30,7 @@ CRITIC = "critic."
 
 
 class Critic(Protocol):
-    """Q and V over shared features; also an `nn.Module`. `policies.values.CriticNet` is the one implementation."""
+    """Q and V over shared features; also an `nn.Module`. `policies.values.ChunkCriticNet` is the one implementation."""
 
     head: ValueHead
     horizon: int

@@ -21,7 +21,7 @@ from policies.augmentation import random_crop
 from policies.chunk_net import ChunkNet
 from policies.chunking import ChunkPolicy, ChunkSource
 from policies.torch_source import TorchSource
-from policies.values import CriticConfig, CriticNet
+from policies.values import ChunkCriticConfig, ChunkCriticNet
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig
 from robot_rl.algorithms.offline import OfflineConfig
 from robot_rl.apps.config import group_choices
@@ -35,6 +35,10 @@ from sim.tasks import TaskConfig
 
 Outcomes = Literal["success", "all"]
 OUTCOMES = ("success", "all")
+
+
+STEPWISE = ("gaussian", "expo", "q_chunking")
+"""Policies that `robot-rl train` teaches, action by action; these names begin so."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class ImitationExperiment:
     """Optimiser, updates, device; or offline RL (`IQLConfig`, `CalQLConfig`), which also learns a critic."""
     goals: GoalConfig = field(default_factory=GoalConfig)
     """Where goals come from."""
-    critic: CriticConfig | None = None
+    critic: ChunkCriticConfig | None = None
     """The critic's networks; of offline RL."""
     value_goals: GoalConfig | None = None
     """Where goals come from that values are learned of, if not as those of the policy."""
@@ -83,7 +87,7 @@ class ImitationExperiment:
         if self.outcomes not in OUTCOMES:
             raise UnknownNameError("outcomes", self.outcomes, OUTCOMES)
         if not hasattr(self.policy, "build"):
-            choices = ", ".join(name for name in group_choices("policy") if not name.startswith("gaussian"))
+            choices = ", ".join(name for name in group_choices("policy") if not name.startswith(STEPWISE))
             raise ConfigError(f"{type(self.policy).__name__} does not learn chunks; policies that do: {choices}")
         self._check_critic()
 
@@ -178,7 +182,7 @@ def build_model(experiment: ImitationExperiment, observation: ObservationSpec, a
         return experiment.policy.build(observation, action)
 
 
-def build_critic(experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec) -> CriticNet:
+def build_critic(experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec) -> ChunkCriticNet:
     """The critic's networks with weights drawn from the experiment's seed; `ConfigError` where it has none."""
     if experiment.critic is None:
         raise ConfigError(f"{type(experiment.algorithm).__name__} learns no critic; robot-rl offline does")

@@ -10,10 +10,15 @@ from typing import Any
 
 from data.memory import ExperienceMemory
 from policies.augmentation import random_crop
-from policies.gaussian import GaussianConfig, GaussianPolicy, build_networks
-from robot_rl.actor import ScheduleConfig
+from policies.expo import EXPOPolicyConfig
+from policies.gaussian import GaussianConfig
+from policies.networks import PolicyConfig
+from policies.q_chunking import QChunkingPolicyConfig
+from robot_rl.actor import LearnedPolicy, ScheduleConfig
 from robot_rl.algorithms import Algorithm
 from robot_rl.algorithms.bc import BC, BCConfig
+from robot_rl.algorithms.expo import EXPO, EXPOConfig
+from robot_rl.algorithms.q_chunking import QChunking, QChunkingConfig
 from robot_rl.algorithms.rlpd import RLPD, RLPDConfig
 from robot_rl.apps.config import compose, read_configuration
 from robot_rl.env import EnvConfig, RobotEnv
@@ -24,7 +29,13 @@ from robot_rl.types import ActionSpec, ObservationSpec
 from sim.experts import make_expert
 from sim.tasks import TaskConfig
 
-ALGORITHMS: dict[type, Callable[..., Algorithm]] = {RLPDConfig: RLPD, BCConfig: BC}
+ALGORITHMS: dict[type, tuple[Callable[..., Algorithm], type[PolicyConfig]]] = {
+    RLPDConfig: (RLPD, GaussianConfig),
+    BCConfig: (BC, GaussianConfig),
+    EXPOConfig: (EXPO, EXPOPolicyConfig),
+    QChunkingConfig: (QChunking, QChunkingPolicyConfig),
+}
+"""By configuration: what learns, and the configuration of the policies that it can teach."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +47,9 @@ class Experiment:
     robot: dict[str, Any]
     """Which arm (conf/robot); lockstep simulation needs its `sim_robot` alone."""
     algorithm: Any
-    """The algorithm's own dataclass (`RLPDConfig`, `BCConfig`)."""
-    policy: GaussianConfig
-    """The acting policy's networks."""
+    """The algorithm's own dataclass (`RLPDConfig`, `EXPOConfig`, `QChunkingConfig`, `BCConfig`)."""
+    policy: PolicyConfig
+    """The acting policy's own dataclass (`GaussianConfig`, `EXPOPolicyConfig`, `QChunkingPolicyConfig`)."""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     """Batch size, update-to-data ratio, checkpoints."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -107,9 +118,12 @@ def build_learner(experiment: Experiment) -> Learner:
     kind = type(experiment.algorithm)
     if kind not in ALGORITHMS:
         raise UnknownNameError("algorithm", kind.__name__, (one.__name__ for one in ALGORITHMS))
-    networks = build_networks(experiment.policy, observation_spec, action_spec, experiment.seed)
+    learn, taught = ALGORITHMS[kind]
+    if not isinstance(experiment.policy, taught):
+        raise UnknownNameError(f"policy of {kind.__name__}", type(experiment.policy).__name__, [taught.__name__])
+    networks = experiment.policy.build_networks(observation_spec, action_spec, experiment.seed)
     augment = random_crop if observation_spec.image_keys else None
-    algorithm = ALGORITHMS[kind](experiment.algorithm, networks, augment)
+    algorithm = learn(experiment.algorithm, networks, augment)
     memory = ExperienceMemory(
         observation_spec,
         action_spec,
@@ -122,6 +136,6 @@ def build_learner(experiment: Experiment) -> Learner:
     return Learner(algorithm, memory, experiment.learner)
 
 
-def build_policy(experiment: Experiment) -> GaussianPolicy:
+def build_policy(experiment: Experiment) -> LearnedPolicy:
     """The acting policy, with fresh weights until parameters arrive."""
-    return GaussianPolicy(experiment.policy, *build_specs(experiment.task.env), experiment.seed)
+    return experiment.policy.build_policy(*build_specs(experiment.task.env), experiment.seed)

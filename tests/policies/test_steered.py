@@ -11,7 +11,7 @@ from policies.score import ScoreConfig
 from policies.steered import SteeredPolicy, SteeredSource, Steering, SteeringConfig, TorchCritic, lower_bound, pick
 from policies.steering_choice import best_setting, try_settings
 from policies.torch_source import TorchSource
-from policies.values import CriticConfig
+from policies.values import ChunkCriticConfig
 from robot_rl.errors import ConfigError, SpecError
 from robot_rl.types import ActionSpec, ArraySpec, Goal, ObservationSpec
 
@@ -127,7 +127,7 @@ def test_the_image_is_encoded_once():
     seen = {key: np.zeros((1, *a.shape), a.dtype) for key, a in MIXED.arrays.items()}
     base.sample_many(seen, None, np.zeros((32, 4, 2), np.float32), 0, None)
     assert calls == [(1, 32, 32, 3)]
-    net = CriticConfig(inputs=InputConfig(goal=False)).build(MIXED, ACTION)
+    net = ChunkCriticConfig(inputs=InputConfig(goal=False)).build(MIXED, ACTION)
     net.inputs.cameras[0].register_forward_hook(lambda module, given, out: calls.append(given[0].shape))
     assert TorchCritic(net).values(seen, {}, np.zeros((32, 4, 2), np.float32)).shape == (2, 32)
     assert len(calls) == 2 and calls[1] == (1, 32, 32, 3)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.replay import ReplayBuffer, keep_all, keep_demonstrations
+from data.replay import ReplayBuffer, keep_all, keep_demonstrations, mix
 from robot_rl.batch import Batch, Returns
 from robot_rl.types import EpisodeEnd, EpisodeStart
 from tests.data.episodes import SPEC, events, observation, transition, value
@@ -86,6 +86,49 @@ def test_n_step_returns_are_those_added_up_by_hand(steps: int, only_person: bool
         assert (batch.next_observation["image/front"][row, 1, 0] == end).all()
         assert batch.terminated[row] == (episode == 2 and end == length)
         assert batch.toggled[row] == toggled[step]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5, 50])
+@pytest.mark.parametrize("only_person", [False, True])
+def test_chunks_are_what_was_executed_and_stay_inside_their_run(steps: int, only_person: bool) -> None:
+    """Through takeovers, where all steps are kept; never beyond the episode, the person's segment or the buffer."""
+    discount, interventions, length = 0.9, (2, 3, 4, 5, 9, 10), 12
+    keep = keep_demonstrations if only_person else keep_all
+    buffer = ReplayBuffer(SPEC, 3, 100, seed=0, keep=keep, returns=Returns(steps, discount, chunk=True))
+    for episode in (1, 2):
+        for event in events(episode, length, interventions=interventions, success=episode == 2):
+            buffer.feed(event)
+    batch = buffer.sample(400)
+    assert batch.chunk is not None and batch.chunk_mask is not None
+    assert batch.chunk.shape == (400, steps, 3) and batch.chunk_mask.shape == (400, steps)
+    for row, (episode, step, _) in enumerate(batch.observation["state"].astype(int)):
+        end = step
+        while end < length and end - step < steps and (not only_person or end in interventions):
+            end += 1
+        count = end - step
+        assert batch.chunk_mask[row].tolist() == [1.0] * count + [0.0] * (steps - count)
+        expected = [[episode / 100, at / 1000, 0.0] for at in range(step, end)]
+        np.testing.assert_allclose(batch.chunk[row, :count], expected, rtol=1e-6)
+        assert not batch.chunk[row, count:].any()
+        rewards = discount ** np.arange(count) * [value(episode, at) for at in range(step, end)]
+        np.testing.assert_allclose(batch.reward[row], rewards.sum(), rtol=1e-6)
+        np.testing.assert_allclose(batch.discount[row], discount**count, rtol=1e-6)
+        assert (batch.next_observation["state"][row, :2] == (episode, end)).all()
+        assert batch.terminated[row] == (episode == 2 and end == length)
+
+
+def test_mixed_chunks_come_from_their_own_buffers() -> None:
+    returns = Returns(3, 0.9, chunk=True)
+    online, demos = (ReplayBuffer(SPEC, 3, 100, seed=seed, returns=returns) for seed in (0, 1))
+    for buffer, episode in ((online, 1), (demos, 2)):
+        for event in events(episode, 10):
+            buffer.feed(event)
+    batch = mix(online, demos, 20, 0.25)
+    assert batch.chunk is not None and batch.chunk_mask is not None
+    first = batch.chunk[:, 0]
+    np.testing.assert_allclose(first[:, 0], np.repeat([0.01, 0.02], [15, 5]))
+    np.testing.assert_allclose(first, batch.action)
+    np.testing.assert_allclose(first[:, 1] * 1000, batch.observation["state"][:, 1], rtol=1e-5)
 
 
 @dataclass

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 
 from data.memory import ExperienceMemory
-from policies.gaussian import GaussianConfig, GaussianPolicy, build_networks
+from policies.expo import EXPOPolicyConfig
+from policies.gaussian import GaussianConfig
+from policies.generative import GenerativeConfig
+from policies.q_chunking import QChunkingPolicyConfig
 from robot_rl.actor import PHASES, SEEDS_PER_PHASE, Actor, ScheduleConfig, episode_seed
+from robot_rl.algorithms.expo import EXPO, EXPOConfig
+from robot_rl.algorithms.q_chunking import QChunking, QChunkingConfig
 from robot_rl.algorithms.rlpd import RLPD, RLPDConfig
+from robot_rl.critics import CriticConfig
 from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.learner import Learner, LearnerConfig
 from robot_rl.person import PersonConfig, ScriptedHuman, ScriptedPerson
@@ -18,12 +24,29 @@ from tests.kinematic_world import GoalExpert, KinematicWorld
 
 CONFIG = EnvConfig(action=("x", "y", "z", "gripper"), max_steps=25, objects=("goal",))
 SMALL = GaussianConfig(hidden=(32, 32))
+BASE, CRITICS = GenerativeConfig(hidden=(32, 32), steps=2), CriticConfig(hidden=(32, 32))
+LEARNERS = {
+    "rlpd": (lambda networks: RLPD(RLPDConfig(hidden=(32, 32)), networks), SMALL),
+    "expo": (
+        lambda networks: EXPO(EXPOConfig(), networks),
+        EXPOPolicyConfig(hidden=(32, 32), base=BASE, critics=CRITICS, samples=2),
+    ),
+    "expo, asynchronous": (
+        lambda networks: EXPO(EXPOConfig(), networks),
+        EXPOPolicyConfig(hidden=(32, 32), base=BASE, critics=CRITICS, samples=2, asynchronous=True),
+    ),
+    "q_chunking": (
+        lambda networks: QChunking(QChunkingConfig(), networks),
+        QChunkingPolicyConfig(base=BASE, critics=CRITICS, samples=4),
+    ),
+}
 
 
-def make(log: EpisodeLog, schedule: ScheduleConfig) -> tuple[Actor, Learner]:
+def make(log: EpisodeLog, schedule: ScheduleConfig, kind: str = "rlpd") -> tuple[Actor, Learner]:
     env = RobotEnv(KinematicWorld(tracking=0.9), CONFIG)
     specs = env.observation_spec, env.action_spec
-    algorithm = RLPD(RLPDConfig(hidden=(32, 32)), build_networks(SMALL, *specs))
+    learn, config = LEARNERS[kind]
+    algorithm = learn(config.build_networks(*specs))
     learner = Learner(
         algorithm,
         ExperienceMemory(*specs, capacity=2000, seed=0, returns=algorithm.returns),
@@ -31,13 +54,14 @@ def make(log: EpisodeLog, schedule: ScheduleConfig) -> tuple[Actor, Learner]:
     )
     person = ScriptedPerson(GoalExpert(), env.action_spec, PersonConfig(hand_speed=0.8), seed=0)
     human = ScriptedHuman(person, env.snapshot)
-    actor = Actor(env, GaussianPolicy(SMALL, *specs), human, LocalTransport(learner), schedule, log)
+    actor = Actor(env, config.build_policy(*specs), human, LocalTransport(learner), schedule, log)
     return actor, learner
 
 
-def test_phases_run_in_order_and_the_ratio_holds():
+@pytest.mark.parametrize("kind", LEARNERS)
+def test_phases_run_in_order_and_the_ratio_holds(kind: str):
     log = EpisodeLog()
-    actor, learner = make(log, ScheduleConfig(demos=2, learn_steps=60, evaluate_episodes=3))
+    actor, learner = make(log, ScheduleConfig(demos=2, learn_steps=60, evaluate_episodes=3), kind)
     actor.run()
     phases = [record.phase for record in log.records]
     assert phases == sorted(phases, key=PHASES.index)

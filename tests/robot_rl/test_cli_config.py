@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from robot_rl.apps import config as config_module
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import compose, compose_mapping
-from robot_rl.apps.wiring import build_learner, load_experiment
+from robot_rl.apps.wiring import build_learner, build_policy, load_experiment
 from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.typed import to_dataclass
 
@@ -194,6 +194,35 @@ def test_unknown_name_lists_choices() -> None:
 def test_values_that_make_no_sense_are_refused_by_name(override: str) -> None:
     with pytest.raises(ConfigError, match=override.partition("=")[0].rpartition(".")[2]):
         load_experiment([override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        (["algorithm=expo"], "EXPOPolicyConfig"),
+        (["policy=expo"], "GaussianConfig"),
+        (["algorithm=q_chunking", "policy=expo"], "QChunkingPolicyConfig"),
+    ],
+)
+def test_an_algorithm_that_cannot_teach_the_policy_names_the_one_it_can(overrides: list[str], wanted: str) -> None:
+    with pytest.raises(UnknownNameError, match=wanted):
+        build_learner(load_experiment(overrides))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["algorithm=rlpd"],
+        ["algorithm=bc"],
+        ["algorithm=expo", "policy=expo"],
+        ["algorithm=q_chunking", "policy=q_chunking"],
+    ],
+)
+def test_what_the_learner_publishes_the_policy_can_load(overrides: list[str]) -> None:
+    experiment = load_experiment(overrides)
+    policy = build_policy(experiment)
+    policy.load(3, build_learner(experiment).algorithm.policy_state())
+    assert policy.version == 3
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "foo"])

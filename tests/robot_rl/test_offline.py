@@ -13,7 +13,7 @@ from policies.denoisers import MLPConfig
 from policies.gcbc import GCBCConfig
 from policies.inputs import InputConfig
 from policies.score import ScoreConfig
-from policies.values import CriticConfig
+from policies.values import ChunkCriticConfig
 from robot_rl.algorithms.cal_ql import CalQLConfig
 from robot_rl.algorithms.imitation import ImitationConfig
 from robot_rl.algorithms.iql import IQLConfig
@@ -241,7 +241,7 @@ def test_the_critic_takes_no_gradient_from_the_policy():
     assert torch.autograd.grad(loss, [learner.critic.w], allow_unused=True) == (None,)
 
 
-SMALL = CriticConfig(inputs=NO_GOAL, hidden=(32, 32))
+SMALL = ChunkCriticConfig(inputs=NO_GOAL, hidden=(32, 32))
 CLONE = GCBCConfig(inputs=NO_GOAL, hidden=(32, 32), normalize=True)
 AT = [-0.3, 0.0, 0.3]
 
@@ -308,7 +308,7 @@ def test_robust_iql_stands_corrupted_rewards_better():
 
 
 def test_gciql_knows_how_far_goals_are_and_acts_towards_them():
-    critic, policy = CriticConfig(hidden=(32, 32)), GCBCConfig(hidden=(32, 32), normalize=True)
+    critic, policy = ChunkCriticConfig(hidden=(32, 32)), GCBCConfig(hidden=(32, 32), normalize=True)
     config = IQLConfig(
         **QUICK, rewards="goal", discount=0.9, expectile=0.9, value_range=(-10.0, 0.0), extraction=DDPGBC(bc_weight=0.1)
     )
@@ -349,6 +349,6 @@ def test_nonsense_is_refused():
     with pytest.raises(ConfigError, match="needs a critic"):
         IQLConfig().build(Still(0.0), None)
     with pytest.raises(ConfigError, match="one observation"):
-        CriticConfig(inputs=InputConfig(history=2))
+        ChunkCriticConfig(inputs=InputConfig(history=2))
     with pytest.raises(ConfigError):
         AWR(temperature=0.0)

@@ -121,8 +121,11 @@ class Reference:
 
 
 def make(activation, actor_every):
-    policy = GaussianConfig((40, 24), activation, state_features=16)
-    config = RLPDConfig(3, 3, (40, 24), activation, actor_every=actor_every, target_rate=0.05, acting_rate=0.02)
+    policy = GaussianConfig(hidden=(40, 24), activation=activation, state_features=16)
+    config = RLPDConfig(
+        target_subset=3, num_critics=3, hidden=(40, 24), activation=activation,
+        actor_every=actor_every, target_rate=0.05, acting_rate=0.02,
+    )  # fmt: skip
     algorithm = RLPD(config, make_networks(config=policy))
     return algorithm, config
 

@@ -27,7 +27,16 @@ TINY = (
 )
 
 
-@pytest.mark.parametrize("overrides", [("task=door", "seed=3"), ("algorithm=bc",), ("policy=gaussian_pixels",)])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("task=door", "seed=3"),
+        ("algorithm=bc",),
+        ("policy=gaussian_pixels",),
+        ("algorithm=expo", "policy=expo"),
+        ("algorithm=q_chunking", "policy=q_chunking"),
+    ],
+)
 def test_what_is_written_down_is_the_same_experiment(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     experiment = load_experiment(overrides)
     prepare_run_dir(tmp_path / "run", experiment, resume=False, overwrite=False)
