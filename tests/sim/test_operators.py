@@ -81,7 +81,7 @@ def test_the_pusher_comes_down_before_the_object_pushes_and_withdraws():
         pusher.action(see(0.0), SPEC)  # where it was at first
         return pusher.action(see(0.1, thing, tcp, grip=0.0), SPEC)
 
-    np.testing.assert_allclose(direction((0.3, 0.1, 0.2))[:3], [1.0, -1 / 1.2, -1.0])  # to its place, on the way down
+    np.testing.assert_allclose(direction((0.3, 0.1, 0.2))[:3], [1.0, -1 / 1.2, -1 / 1.2])  # to its place, coming down
     np.testing.assert_allclose(direction((0.42, 0.0, 0.2))[:3], [0.0, 0.0, -1.0], atol=1e-9)
     np.testing.assert_allclose(direction((0.42, 0.0, 0.0))[:3], [1.0, 0.0, 0.0], atol=1e-9)
     np.testing.assert_allclose(direction((0.42, 0.1, 0.0))[:3], [0.0, 0.0, 1.0], atol=1e-9)  # not in line
