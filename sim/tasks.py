@@ -166,6 +166,10 @@ class TaskConfig:
     def rate_hz(self) -> float:
         return self.env.rate_hz
 
+    def seeing(self, other: TaskConfig) -> TaskConfig:
+        """The same task, with what is seen in `other` as well; `ConfigError` when it is not the same otherwise."""
+        return replace(self, env=self.env.seeing(other.env))
+
 
 def sim_task(name: str) -> SimTask:
     """The task registered as `name`; `UnknownNameError` lists the others."""
