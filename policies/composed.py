@@ -41,6 +41,7 @@ from torch import Tensor, nn
 from policies.chunk_net import ChunkSampler, Request, with_prefix
 from policies.chunking import ExecutionConfig
 from policies.inputs import START, InputConfig
+from policies.parameters import load_parameters
 from policies.processes import DDPMProcess, EDMProcess, FlowProcess
 from policies.samplers import Sampler, make_sampler
 from policies.score import ScoreConfig
@@ -154,6 +155,13 @@ class ComposedModel(ChunkSampler):
     def words(self) -> TaskSpace | None:
         """The first parent's: all know the same."""
         return self._parents[0].net.words
+
+    def load_parents(self, weights: Sequence[Mapping[str, Tensor]]) -> None:
+        """Take the parents' own parameters; `SpecError` when they do not fit, `ConfigError` for words of others."""
+        for one, tensors in zip(self._parents, weights, strict=True):
+            load_parameters(one.net, tensors)
+            if one.net.words is not None:
+                one.net.words.check_encoder()  # the composition tells all of them the vector of one encoder
 
     def answer(self, request: Request) -> Tensor:
         """As `ScoreModel.answer`, by the parents' combined estimate; a parent without weight is not asked."""

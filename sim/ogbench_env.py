@@ -95,7 +95,9 @@ class OgbenchTask:
         return _observation_spec(self.name, self.cameras)
 
     def seeing(self, other: OgbenchTask) -> OgbenchTask:
-        """The same task, with what is seen in `other` as well."""
+        """The same task, with what is seen in `other` as well; `ConfigError` when it is not the same."""
+        if self.name != other.name:
+            raise ConfigError(f"{self.name} is not {other.name}")
         return replace(self, cameras=tuple(dict.fromkeys((*self.cameras, *other.cameras))))
 
     def build(self) -> OgbenchEnv:

@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("robot_rl.apps.train", "learn a task in simulation, in one process"),
     "play": Command("robot_rl.apps.play", "gather play in simulation: a scripted player moves things about"),
     "imitate": Command("robot_rl.apps.imitate", "learn from recorded episodes: BESO, flow matching, ACT, cloning"),
+    "compose": Command("robot_rl.apps.compose", "combine score policies that were learned apart into one"),
     "evaluate": Command("robot_rl.apps.evaluate", "run a checkpoint without a person and report its success"),
     "export": Command("robot_rl.apps.export", "write a policy as a bundle that runs with onnxruntime alone"),
     "data": Command("robot_rl.apps.data", "inspect, verify and repair recorded episodes"),

@@ -356,7 +356,12 @@ def test_an_exported_composition_does_what_the_composition_does(tmp_path):
 
 @pytest.mark.parametrize(
     ("weights", "said"),
-    [((0.5, 0.6), "sum 1.1"), ((1.5, -0.5), "not be negative"), ((1.0,), "as many weights"), ((0.5, float("nan")), "not be negative")],
+    [
+        ((0.5, 0.6), "sum 1.1"),
+        ((1.5, -0.5), "not be negative"),
+        ((1.0,), "as many weights"),
+        ((0.5, float("nan")), "not be negative"),
+    ],
 )
 def test_weights_are_convex(weights, said):
     with pytest.raises(ConfigError, match=said):
