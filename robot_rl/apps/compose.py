@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if args.search:
         tried = search(experiment, checkpoint, begun, args.out / SEARCH_FILE, console)
         chosen = best(tried)
-        console.print(show(tried, chosen, [one.run for one in members]))
+        console.print(show(tried, chosen, [Path(one.run).name for one in members]))
         experiment = replace(experiment, policy=replace(experiment.policy, weights=chosen.weights))
     # last: only with it is the directory a run
     write_file(args.out / "experiment.json", json.dumps(to_plain(experiment), indent=2) + "\n")

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from data.store import write_file
 from robot_rl.apps.evaluate import evaluate, load_policy
@@ -109,7 +109,7 @@ def best(tried: Sequence[Tried]) -> Tried:
 
 def show(tried: Sequence[Tried], chosen: Tried, runs: Sequence[str]) -> Table:
     """Every choice with its success and 95 % interval."""
-    table = Table(*runs, "success", "95 % interval", "of", "")
+    table = Table(*(Column(run, overflow="fold") for run in runs), "success", "95 % interval", "of", "")
     for one in tried:
         successes, count = one.successes, len(one.successful)
         low, high = wilson_interval(successes, count)
