@@ -155,7 +155,8 @@ def train(job: Job, number: int) -> Path:
     """Demonstrations and the policy of one parent; returns its run's directory."""
     parent, threads = job.pair.parents[number], ("--threads", "1")
     task = (f"task={job.pair.task}", *parent.env, f"seed={job.seed}")
-    demos = job.directory("demos", number, parent.demos)
+    shown = [(one.demos, one.person, one.env) for one in job.pair.parents]
+    demos = job.directory("demos", shown.index(shown[number]), parent.demos)
     policy = job.directory("parent", number, parent.demos, job.size.updates)
     if not (demos / "report.html").exists():
         schedule = (f"schedule.demos={parent.demos}", "schedule.learn_steps=0", "schedule.evaluate_episodes=0")
