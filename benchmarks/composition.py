@@ -7,7 +7,7 @@ For each pair and seed the scripted person demonstrates, both parents are traine
 weights on start states of its own, and parents and composition are evaluated from the same other ones. Pairs:
 
   operators    Stack, by a steady slow person and by a quick shaky one, few demonstrations of each
-  processes    Lift, the same few demonstrations: EDM with an MLP, flow matching with a transformer and two observations
+  processes    Stack, the same few demonstrations: EDM with an MLP, flow matching with a transformer and two observations
   modalities   Lift, few demonstrations: one sees the state, the other the camera and the arm alone (not with --quick)
   unequal      Lift, many demonstrations against two: not expected to gain, reported
 
@@ -43,8 +43,10 @@ PIXELS = ("task.env.objects=[]", "task.env.cameras=[front]", "task.env.image_hw=
 PLAIN = ("policy.inputs.goal=false", "policy.goal_dropout=0", "algorithm.learning_rate=0.001", "held_out=0")
 MLP = ("policy=score", "policy.network.width=256", *PLAIN)
 FLOW = ("policy=flow", "policy.inputs.history=2", *PLAIN)
-TRANSFORMER = ("policy.network._target_=policies.denoisers.TransformerConfig", "policy.network.width=96",
-               "policy.network.heads=4")  # fmt: skip
+TRANSFORMER = (
+    "policy.network._target_=policies.denoisers.TransformerConfig",
+    "policy.network.width=64", "policy.network.layers=2", "policy.network.heads=4", "batch_size=64",
+)  # fmt: skip
 SEEING = (*MLP, "policy.inputs.image_channels=[16,16,16]", "policy.inputs.image_features=64", "batch_size=64")
 
 
@@ -70,8 +72,8 @@ class Pair:
 
 PAIRS = {
     "operators": Pair("stack", (Parent(15, MLP, STEADY), Parent(15, MLP, SHAKY))),
-    "processes": Pair("lift", (Parent(8, MLP), Parent(8, (*FLOW, *TRANSFORMER)))),
-    "modalities": Pair("lift", (Parent(8, MLP), Parent(20, SEEING, env=PIXELS)), quick=False),
+    "processes": Pair("stack", (Parent(15, MLP), Parent(15, (*FLOW, *TRANSFORMER)))),
+    "modalities": Pair("lift", (Parent(3, MLP), Parent(20, SEEING, env=PIXELS)), quick=False),
     "unequal": Pair("lift", (Parent(40, MLP, STEADY), Parent(2, MLP, SHAKY)), may_gain=False),
 }
 
