@@ -7,7 +7,7 @@ For each pair and seed the scripted person demonstrates, both parents are traine
 weights on start states of its own, and parents and composition are evaluated from the same other ones. Pairs:
 
   operators    Stack, by a steady slow person and by a quick shaky one, few demonstrations of each
-  processes    Stack, the same few demonstrations: EDM with an MLP, flow matching with a transformer and two observations
+  processes    Stack, the same demonstrations: EDM with an MLP, flow matching with a transformer and two observations
   modalities   Lift, few demonstrations: one sees the state, the other the camera and the arm alone (not with --quick)
   unequal      Lift, many demonstrations against two: not expected to gain, reported
 
