@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from policies.inputs import InputTokens, Moments
+from policies.inputs import InputTokens, Moments, fill_goal
 from policies.normalizer import Normalizer
+from policies.words import TaskSpace
 from robot_rl.algorithms.imitation import TensorWindows
-from robot_rl.types import STATE_KEY
+from robot_rl.types import STATE_KEY, ArraySpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +33,75 @@ class Request:
     prefix_mask: Tensor  # (B, H) is 1
 
 
-class ChunkNet(nn.Module):
-    """Implements `robot_rl.algorithms.imitation.ChunkModel`; a subclass, `answer` and `imitation_loss`."""
+class ChunkSampler(nn.Module):
+    """What chunks are sampled from; a subclass implements `answer`, `goal_arrays` and, with words, `words`."""
 
     draws = 0
     """Noises that sampling takes beside the first."""
 
-    def __init__(self, inputs: InputTokens, actions: Normalizer, horizon: int) -> None:
+    def __init__(self, horizon: int, history: int) -> None:
         super().__init__()
-        self.inputs = inputs
-        self.actions = actions
-        self.horizon, self.history = horizon, inputs.history
-        self.action_dim = len(actions.mean)
+        self.horizon, self.history = horizon, history
+
+    @property
+    def goal_arrays(self) -> Mapping[str, ArraySpec]:
+        """What a goal consists of."""
+        raise NotImplementedError
+
+    @property
+    def words(self) -> TaskSpace | None:
+        """What embeds goals in words, if it knows words."""
+        return None
 
     def answer(self, request: Request) -> Tensor:
         """The chunk (B, H, A), its prefix in place."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def sample(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As `propose`, without gradients."""
+        return self.propose(*args, **kwargs)
+
+    def propose(
+        self,
+        observation: Mapping[str, Tensor],
+        goal: Mapping[str, Tensor] | None,
+        noise: Tensor,
+        generator: torch.Generator | None = None,
+        prefix: Tensor | None = None,
+    ) -> Tensor:
+        """Chunks (B, H, A) from unit Gaussian `noise` of that shape; observations each (B, T, ...), goal (B, ...).
+
+        One observation (and goal) does for any number of chunks, and is encoded once. What of `goal_arrays` the goal
+        leaves out is zero.
+        A `prefix` (B, P, A) of actions that are already decided begins the chunk.
+        """
+        seen = len(next(iter(observation.values())))
+        told = noise.new_full((seen,), float(goal is not None))
+        whole = fill_goal(self.goal_arrays, goal or {}, seen, noise.device)
+        fresh = torch.randn((self.draws, *noise.shape), generator=generator, device=noise.device, dtype=noise.dtype)
+        length = 0 if prefix is None else prefix.shape[1]
+        placed = torch.zeros_like(noise) if prefix is None else functional.pad(prefix, (0, 0, 0, self.horizon - length))
+        mask = (torch.arange(self.horizon, device=noise.device) < length).to(noise.dtype)
+        return self.answer(Request(observation, whole, told, noise, fresh, placed, mask.expand(len(noise), -1)))
+
+
+class ChunkNet(ChunkSampler):
+    """Implements `robot_rl.algorithms.imitation.ChunkModel`; a subclass, `answer` and `imitation_loss`."""
+
+    def __init__(self, inputs: InputTokens, actions: Normalizer, horizon: int) -> None:
+        super().__init__(horizon, inputs.history)
+        self.inputs = inputs
+        self.actions = actions
+        self.action_dim = len(actions.mean)
+
+    @property
+    def goal_arrays(self) -> Mapping[str, ArraySpec]:
+        return self.inputs.goal_arrays
+
+    @property
+    def words(self) -> TaskSpace | None:
+        return self.inputs.words
 
     def imitation_loss(self, windows: TensorWindows, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """What to minimise (0-d) for chunks as in `windows`, and 0-d tensors to log."""
@@ -67,34 +121,6 @@ class ChunkNet(nn.Module):
         if self.inputs.normalizer is not None:
             self.inputs.normalizer.fit(*moments[STATE_KEY])
         self.actions.fit(*moments["action"])
-
-    @torch.no_grad()
-    def sample(self, *args: Any, **kwargs: Any) -> Tensor:
-        """As `propose`, without gradients."""
-        return self.propose(*args, **kwargs)
-
-    def propose(
-        self,
-        observation: Mapping[str, Tensor],
-        goal: Mapping[str, Tensor] | None,
-        noise: Tensor,
-        generator: torch.Generator | None = None,
-        prefix: Tensor | None = None,
-    ) -> Tensor:
-        """Chunks (B, H, A) from unit Gaussian `noise` of that shape; observations each (B, T, ...), goal (B, ...).
-
-        One observation (and goal) does for any number of chunks, and is encoded once. What of
-        `InputTokens.goal_arrays` the goal leaves out is zero.
-        A `prefix` (B, P, A) of actions that are already decided begins the chunk.
-        """
-        seen = len(next(iter(observation.values())))
-        told = noise.new_full((seen,), float(goal is not None))
-        whole = self.inputs.fill_goal(goal or {}, seen, noise.device)
-        fresh = torch.randn((self.draws, *noise.shape), generator=generator, device=noise.device, dtype=noise.dtype)
-        length = 0 if prefix is None else prefix.shape[1]
-        placed = torch.zeros_like(noise) if prefix is None else functional.pad(prefix, (0, 0, 0, self.horizon - length))
-        mask = (torch.arange(self.horizon, device=noise.device) < length).to(noise.dtype)
-        return self.answer(Request(observation, whole, told, noise, fresh, placed, mask.expand(len(noise), -1)))
 
 
 def with_prefix(chunk: Tensor, prefix: Tensor, mask: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from policies import bundle
-from policies.chunk_net import ChunkNet, Request
+from policies.chunk_net import ChunkSampler, Request
 from robot_rl.errors import ConfigError
 from robot_rl.types import ActionSpec, ArraySpec, ObservationSpec, plain
 
@@ -30,15 +30,15 @@ FIXED = ("told", "noise", "fresh", "prefix", "prefix_mask")
 
 
 class _Traced(nn.Module):
-    """`ChunkNet.answer` with tensors alone as arguments."""
+    """`ChunkSampler.answer` with tensors alone as arguments."""
 
-    def __init__(self, net: ChunkNet, keys: tuple[str, ...]) -> None:
+    def __init__(self, net: ChunkSampler, keys: tuple[str, ...]) -> None:
         super().__init__()
         self.net = net
         self.keys = keys
 
     def forward(self, *values: Tensor) -> Tensor:
-        seen, goal_keys = len(self.keys), tuple(self.net.inputs.goal_arrays)
+        seen, goal_keys = len(self.keys), tuple(self.net.goal_arrays)
         told = seen + len(goal_keys)
         observation = dict(zip(self.keys, values[:seen], strict=True))
         goal = dict(zip(goal_keys, values[seen:told], strict=True))
@@ -46,7 +46,7 @@ class _Traced(nn.Module):
 
 
 def export_bundle(
-    net: ChunkNet,
+    net: ChunkSampler,
     path: Path,
     observation_spec: ObservationSpec,
     action_spec: ActionSpec,
@@ -62,7 +62,7 @@ def export_bundle(
     if path.exists():
         raise ConfigError(f"{path} exists; choose another folder, or delete it")
     net = net.cpu().eval()
-    task_space = net.inputs.words
+    task_space = net.words
     vectors = None if task_space is None else {plain(text): task_space.encode(text).tolist() for text in words}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
@@ -77,7 +77,7 @@ def export_bundle(
             "history": net.history,
             "draws": net.draws,
             "observation": {key: [list(one.shape), one.dtype] for key, one in observation_spec.arrays.items()},
-            "goal": {key: [list(one.shape), one.dtype] for key, one in net.inputs.goal_arrays.items()},
+            "goal": {key: [list(one.shape), one.dtype] for key, one in net.goal_arrays.items()},
             "words": vectors,
             "action": {
                 "names": list(action_spec.names),
@@ -99,13 +99,13 @@ def export_bundle(
     return difference
 
 
-def compare(net: ChunkNet, exported: bundle.Bundle, observation_spec: ObservationSpec) -> float:
+def compare(net: ChunkSampler, exported: bundle.Bundle, observation_spec: ObservationSpec) -> float:
     """Largest difference between both on `PROBES` random inputs, with and without goal and prefix."""
     rng = np.random.default_rng(0)
     worst = 0.0
     for number in range(PROBES):
         observation = _random(observation_spec.arrays, rng, (net.history,))
-        goal = _random(net.inputs.goal_arrays, rng)
+        goal = _random(net.goal_arrays, rng)
         noise = rng.standard_normal((net.horizon, exported.action_dim), np.float32)
         prefix = noise[: number % net.horizon] * 0.3 if number % 2 and number % net.horizon else None
         told = goal if number % 4 < 2 else None
@@ -136,9 +136,9 @@ def _random(arrays: Mapping[str, ArraySpec], rng: np.random.Generator, lead: tup
     }
 
 
-def _write_graph(net: ChunkNet, path: Path, spec: ObservationSpec, action_spec: ActionSpec) -> None:
+def _write_graph(net: ChunkSampler, path: Path, spec: ObservationSpec, action_spec: ActionSpec) -> None:
     keys, rng = tuple(spec.arrays), np.random.default_rng(0)
-    observation, goal = _random(spec.arrays, rng, (net.history,)), _random(net.inputs.goal_arrays, rng)
+    observation, goal = _random(spec.arrays, rng, (net.history,)), _random(net.goal_arrays, rng)
     shape = (1, net.horizon, action_spec.dim)
     example = [torch.from_numpy(one[None]) for part in (observation, goal) for one in part.values()]
     # five tensors of their own: one that stands twice is taken for one input

@@ -142,14 +142,6 @@ class InputTokens(nn.Module):
         start = {key.removeprefix(START): value for key, value in goal.items() if key.startswith(START)}
         return words.change(self._goal_features(start), self._goal_features(goal))
 
-    def fill_goal(self, goal: Mapping[str, Tensor], batch: int, device: torch.device) -> dict[str, Tensor]:
-        """All of a goal, with zeros for what is left out."""
-        missing = {key: one for key, one in self.goal_arrays.items() if key not in goal}
-        return dict(goal) | {
-            key: torch.zeros((batch, *one.shape), dtype=getattr(torch, one.dtype), device=device)
-            for key, one in missing.items()
-        }
-
     def blur_goals(self, windows: TensorWindows, generator: torch.Generator) -> TensorWindows:
         """The same windows with noise on the goals' states while training, if there is to be any."""
         if not (self.training and self.goal_noise and self.normalizer is not None and self.has_goal):
@@ -206,6 +198,17 @@ class InputTokens(nn.Module):
             images = observation[key]
             parts.append(camera(images.flatten(0, 1)).unflatten(0, images.shape[:2]))
         return torch.cat(parts, -1)
+
+
+def fill_goal(
+    arrays: Mapping[str, ArraySpec], goal: Mapping[str, Tensor], batch: int, device: torch.device
+) -> dict[str, Tensor]:
+    """All of a goal that consists of `arrays`, with zeros for what it leaves out."""
+    missing = {key: one for key, one in arrays.items() if key not in goal}
+    return dict(goal) | {
+        key: torch.zeros((batch, *one.shape), dtype=getattr(torch, one.dtype), device=device)
+        for key, one in missing.items()
+    }
 
 
 def _element_mask(config: InputConfig, spec: ArraySpec | None) -> Tensor:

@@ -49,6 +49,10 @@ class Process(Protocol):
         """Levels (steps + 1,) that a sampler walks down, float64; the last one is free of noise."""
         ...
 
+    def level(self, signal: Tensor, noise: Tensor) -> Tensor:
+        """The level with this ratio of signal and noise, the one trained that is nearest; signal may be 0."""
+        ...
+
     def coefficients(self, level: Tensor) -> Coefficients: ...
 
 
@@ -123,6 +127,9 @@ class EDMProcess:
             sigmas = (high + ramp * (low - high)) ** rho
         return torch.cat([sigmas, sigmas.new_zeros(1)])
 
+    def level(self, signal: Tensor, noise: Tensor) -> Tensor:
+        return (noise / signal).clamp(self.sigma_min, self.sigma_max)
+
     def coefficients(self, level: Tensor) -> Coefficients:
         total = (level**2 + self.data_std**2).sqrt()
         return Coefficients(
@@ -148,6 +155,9 @@ class FlowProcess:
 
     def levels(self, steps: int) -> Tensor:
         return torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
+
+    def level(self, signal: Tensor, noise: Tensor) -> Tensor:
+        return noise / (signal + noise)
 
     def coefficients(self, level: Tensor) -> Coefficients:
         one = torch.ones_like(level)
@@ -187,6 +197,12 @@ class DDPMProcess:
             raise ConfigError(f"a sampler of {self.train_levels} trained levels takes 1 to as many steps, got {steps}")
         leading = torch.arange(steps - 1, -1, -1, dtype=torch.float64) * (self.train_levels // steps)
         return torch.cat([leading, leading.new_full((1,), -1.0)])
+
+    def level(self, signal: Tensor, noise: Tensor) -> Tensor:
+        """By the angle between signal and noise, which the schedule divides about evenly."""
+        trained = torch.atan2((1.0 - self.cumulative).sqrt(), self.cumulative.sqrt()).to(signal)
+        apart = trained - torch.atan2(noise, signal).unsqueeze(-1)
+        return apart.abs().argmin(-1).to(signal.dtype)
 
     def coefficients(self, level: Tensor) -> Coefficients:
         table = torch.cat([self.cumulative, torch.ones(1, dtype=torch.float64)]).to(level.device)

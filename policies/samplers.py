@@ -12,7 +12,7 @@ evaluations and a few multiply-adds. `tests/policies/test_samplers.py` holds eac
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -56,6 +56,11 @@ class Sampler:
     def draws(self) -> int:
         """How often it draws noise after the beginning."""
         return sum(stage.random != 0.0 for stage in self.stages)
+
+    def of_estimates(self) -> Sampler:
+        """The same sampler for what takes a noisy chunk and its level, and returns the estimate of the clean one."""
+        plain = {"c_skip": 0.0, "c_out": 1.0, "c_in": 1.0}
+        return replace(self, stages=tuple(replace(one, c_noise=one.level, **plain) for one in self.stages))
 
     def __call__(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policies.chunk_net import ChunkNet
+from policies.chunk_net import ChunkSampler
 from policies.inputs import START, TEXT, WORDED
 from policies.parameters import load_parameters
 from robot_rl.algorithms.networks import find_device
@@ -23,7 +23,7 @@ from robot_rl.types import FloatArray, Observation
 class TorchSource:
     """Implements `policies.chunking.ManySource`."""
 
-    def __init__(self, model: ChunkNet, device: str = "cpu") -> None:
+    def __init__(self, model: ChunkSampler, device: str = "cpu") -> None:
         self._device = find_device(device)
         self.model = model.to(self._device).eval().requires_grad_(False)
         self.horizon, self.history = self.model.horizon, self.model.history
@@ -34,7 +34,7 @@ class TorchSource:
 
     def tell(self, goal: Observation, text: str, start: Observation) -> Observation | None:
         """As `ChunkSource.tell`; `ConfigError` when words are all there is and the network knows none."""
-        words = self.model.inputs.words
+        words = self.model.words
         if text and words is not None:
             return {TEXT: words.encode(text), WORDED: np.ones((), np.float32)}
         if not goal:

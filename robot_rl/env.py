@@ -10,7 +10,7 @@ is -1 or 1 only where the gripper's target really changed, else 0, so that one e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -84,6 +84,19 @@ class EnvConfig:
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ConfigError(f"{name} names one twice: {', '.join(values)}")
+
+    def seeing(self, other: EnvConfig) -> EnvConfig:
+        """The same with what `other` sees as well; `ConfigError` names what else the two differ in."""
+        wider = {
+            name: tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
+            for name in ("objects", "scalars", "cameras")
+        }
+        image_hw = self.image_hw if self.cameras else other.image_hw
+        mine = replace(self, **wider, image_hw=image_hw)
+        theirs = replace(other, **wider, image_hw=other.image_hw if other.cameras else image_hw)
+        if different := [name for name, value in vars(mine).items() if value != getattr(theirs, name)]:
+            raise ConfigError(f"the tasks differ in env.{', env.'.join(different)}")
+        return mine
 
     @property
     def turns(self) -> bool:

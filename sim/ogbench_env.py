@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import gymnasium as gym
@@ -93,6 +93,12 @@ class OgbenchTask:
     @property
     def observation_spec(self) -> ObservationSpec:
         return _observation_spec(self.name, self.cameras)
+
+    def seeing(self, other: OgbenchTask) -> OgbenchTask:
+        """The same task, with what is seen in `other` as well; `ConfigError` when it is not the same."""
+        if self.name != other.name:
+            raise ConfigError(f"{self.name} is not {other.name}")
+        return replace(self, cameras=tuple(dict.fromkeys((*self.cameras, *other.cameras))))
 
     def build(self) -> OgbenchEnv:
         return OgbenchEnv(self.name, cameras=self.cameras)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from robot_rl.env import EnvConfig, RobotEnv
-from robot_rl.errors import UnknownNameError
+from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.types import ActionSpec, ObservationSpec
 from sim.rendering import RenderConfig
 from sim.robosuite_world import PoseSpec, RobosuiteWorld, RobosuiteWorldConfig
@@ -165,6 +165,12 @@ class TaskConfig:
     @property
     def rate_hz(self) -> float:
         return self.env.rate_hz
+
+    def seeing(self, other: TaskConfig) -> TaskConfig:
+        """The same task, with what is seen in `other` as well; `ConfigError` when it is not the same otherwise."""
+        if (self.name, self.world) != (other.name, other.world):
+            raise ConfigError(f"{self.name} ({self.world}) is not {other.name} ({other.world})")
+        return replace(self, env=self.env.seeing(other.env))
 
 
 def sim_task(name: str) -> SimTask:

@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "imitate": Command("robot_rl.apps.imitate", "learn from recorded episodes: BESO, flow matching, ACT, cloning"),
     "offline": Command("robot_rl.apps.offline", "learn a critic and a policy from recorded episodes: IQL, Cal-QL"),
     "steer": Command("robot_rl.apps.steer", "find out how well a critic steers a policy, on held-out episodes"),
+    "compose": Command("robot_rl.apps.compose", "combine score policies that were learned apart into one"),
     "evaluate": Command("robot_rl.apps.evaluate", "run a checkpoint without a person and report its success"),
     "export": Command("robot_rl.apps.export", "write a policy as a bundle that runs with onnxruntime alone"),
     "data": Command("robot_rl.apps.data", "inspect, verify and repair recorded episodes"),

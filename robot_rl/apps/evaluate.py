@@ -155,8 +155,9 @@ def evaluate(
     subscribers: Sequence[Subscriber] = (),
     track_with: Console | None = None,
     goals: Sequence[Mapping[str, Any]] = (),
+    phase: str = "evaluate",
 ) -> list[EpisodeRecord]:
-    """`episodes` episodes from the evaluation start states of `seed`, nobody intervening.
+    """`episodes` episodes from the start states of `seed` for `phase`, nobody intervening.
 
     With `goals` (options of the environment's reset) so many at each of them: start state by start state, goal by goal.
     """
@@ -166,8 +167,8 @@ def evaluate(
     for index in track(indices, "evaluate", console=track_with) if track_with else indices:
         start, goal = divmod(index, max(len(goals), 1))
         options = dict(goals[goal]) if goals else None
-        start_seed = episode_seed(seed, "evaluate", start)
-        run_episode(env, control, [*subscribers, log], phase="evaluate", seed=start_seed, options=options)
+        start_seed = episode_seed(seed, phase, start)
+        run_episode(env, control, [*subscribers, log], phase=phase, seed=start_seed, options=options)
     return log.records
 
 

@@ -50,10 +50,10 @@ def run(args: argparse.Namespace) -> int:
         "rate_hz": task.rate_hz,
         "execution": asdict(experiment.policy.execution),
     }
-    words = sorted({*args.words, *texts_of(read_labels(experiment.data))}) if net.inputs.words is not None else []
+    words = sorted({*args.words, *texts_of(read_labels(experiment.data))}) if net.words is not None else []
     if args.words and not words:
         raise ConfigError("--words: this policy was trained without words (policy.inputs.words)")
-    if net.inputs.words is not None and not words:
+    if net.words is not None and not words:
         raise DataError(f"{experiment.data} holds no labels any more: say which goals it shall understand (--words)")
     with console.status("exporting"):
         difference = export_bundle(net, out, task.observation_spec, task.action_spec, description, words)

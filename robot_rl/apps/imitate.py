@@ -91,7 +91,7 @@ class ImitationRun:
         checkpoint = latest_checkpoint(self.run_dir / "checkpoints")
         if checkpoint is not None:
             load_checkpoint(checkpoint, self.algorithm)
-            words = cast(ChunkNet, self.algorithm.acting).inputs.words
+            words = cast(ChunkNet, self.algorithm.acting).words
             if words is not None:
                 words.check_encoder()  # the texts' vectors are by the encoder found now
         total, algorithm = self.experiment.algorithm.updates, self.algorithm

@@ -18,7 +18,7 @@ from data.loader import load_batches
 from data.store import EpisodeStore
 from data.windows import GoalConfig, Padding, Parts, WindowConfig, WindowSampler
 from policies.augmentation import random_crop
-from policies.chunk_net import ChunkNet
+from policies.chunk_net import ChunkNet, ChunkSampler
 from policies.chunking import ChunkPolicy, ChunkSource
 from policies.torch_source import TorchSource
 from policies.values import ChunkCriticConfig, ChunkCriticNet
@@ -175,7 +175,7 @@ def _is_wanted(info: EpisodeInfo, experiment: ImitationExperiment) -> bool:
     return info.usable and info.phase in experiment.phases and good
 
 
-def build_model(experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec) -> ChunkNet:
+def build_model(experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec) -> ChunkSampler:
     """The policy's network with weights drawn from the experiment's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
@@ -194,12 +194,14 @@ def build_critic(experiment: ImitationExperiment, observation: ObservationSpec, 
 def build_imitation(experiment: ImitationExperiment, material: Material) -> Imitation:
     """Model (and critic), normalized by the data's statistics, and trainer."""
     model = build_model(experiment, material.observation_spec, material.action_spec)
+    if not isinstance(model, ChunkNet):
+        raise ConfigError(f"{type(experiment.policy).__name__} does not learn; its parts do, on their own")
     statistics = material.cache.statistics
     pairs = {"action": "executed_action", STATE_KEY: f"observation/{STATE_KEY}"}
     moments = {name: (one.mean, one.std) for name, key in pairs.items() if (one := statistics.get(key)) is not None}
     model.fit_normalizers(moments)
-    if model.inputs.words is not None:
-        model.inputs.words.learn_texts(material.texts)
+    if model.words is not None:
+        model.words.learn_texts(material.texts)
     critic = None
     if experiment.critic is not None:
         critic = build_critic(experiment, material.observation_spec, material.action_spec)

@@ -15,7 +15,7 @@ from policies import sentences
 from policies.act import ACTConfig
 from policies.denoisers import MLPConfig
 from policies.gcbc import GCBCConfig
-from policies.inputs import START, TEXT, WORDED, InputConfig
+from policies.inputs import START, TEXT, WORDED, InputConfig, fill_goal
 from policies.score import ScoreConfig
 from policies.sentences import SentenceEncoder
 from policies.torch_source import TorchSource
@@ -112,7 +112,7 @@ def test_all_chunk_policies_learn_words_from_states_and_images(encoder, kind):
 def test_a_goal_told_in_words_is_no_longer_a_change(encoder):
     model = build(score(encoder))
     model.inputs.words.learn_texts(list(SIDES))
-    goal = model.inputs.fill_goal({}, 2, torch.device("cpu"))
+    goal = fill_goal(model.goal_arrays, {}, 2, torch.device("cpu"))
     said = goal | {TEXT: torch.from_numpy(np.stack([model.inputs.words.encode(one) for one in SIDES]))}
     other = {"state": torch.ones(2, 3), START + "state": -torch.ones(2, 3)}
     history = {"state": torch.zeros(2, 1, 3)}
