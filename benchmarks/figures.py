@@ -34,11 +34,15 @@ class Figure:
     """Episodes, runs or repetitions behind it."""
     interval: tuple[float, float] | None
     """95 % interval, or the range where the unit says so."""
+    at_most: bool = False
+    """Whether the bar is the largest acceptable value."""
 
     @property
     def holds(self) -> bool | None:
         """Whether the bar is reached; None without a bar."""
-        return None if self.bar is None else bool(self.value >= self.bar)
+        if self.bar is None:
+            return None
+        return bool(self.value <= self.bar if self.at_most else self.value >= self.bar)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +57,7 @@ def write_result(args: argparse.Namespace, figures: Sequence[Figure], extra: dic
     table = Table("figure", "value", "95 % interval", "bar", "holds", "n", "unit")
     for figure in figures:
         interval = "" if figure.interval is None else f"{figure.interval[0]:.3g} to {figure.interval[1]:.3g}"
-        bar = "" if figure.bar is None else f"{figure.bar:g}"
+        bar = "" if figure.bar is None else f"{'at most ' * figure.at_most}{figure.bar:g}"
         holds = {None: "", True: "[green]yes[/green]", False: "[red]no[/red]"}[figure.holds]
         table.add_row(figure.name, f"{figure.value:.4g}", interval, bar, holds, str(figure.n), figure.unit)
     Console().print(table)

@@ -31,7 +31,7 @@ def runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sim.ogbench_env.PLAY_STEPS", 40)
         context = multiprocessing.get_context("fork")
-        patch.setattr("robot_rl.apps.play.multiprocessing.get_context", lambda kind: context)
+        patch.setattr("robot_rl.apps.gathering.multiprocessing.get_context", lambda kind: context)
         assert main(["play", "cube-single", "--episodes", "3", "--jobs", "1", "--out", str(path / "store")]) == 0
     for name, updates, extra in (
         ("edm", 3, ["policy=score"]),
