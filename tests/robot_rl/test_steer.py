@@ -1,0 +1,117 @@
+"""From recorded episodes to a critic, to a steered policy: the commands, end to end and small."""
+
+import json
+import multiprocessing
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from robot_rl.apps.cli import main
+from robot_rl.apps.config import CONF_DIR, compose
+from robot_rl.apps.imitation import ImitationExperiment
+from robot_rl.errors import ConfigError
+
+NETS = ("policy.network.width=16", "policy.network.blocks=1", "policy.execution.execute=4")
+CRITIC = ("algorithm=gciql", "critic=goal", "critic.hidden=[16,16]", "policy.hidden=[16,16]", "batch_size=16")
+QUICK = ("algorithm.updates=6", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """Play, a policy and a critic of goals."""
+    path = tmp_path_factory.mktemp("steer")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sim.ogbench_env.PLAY_STEPS", 40)
+        context = multiprocessing.get_context("fork")
+        patch.setattr("robot_rl.apps.gathering.multiprocessing.get_context", lambda kind: context)
+        assert main(["play", "cube-single", "--episodes", "3", "--jobs", "1", "--out", str(path / "data")]) == 0
+    assert imitate(path, "base", "batch_size=16", *NETS) == 0
+    assert offline(path, "critic") == 0
+    return path
+
+
+def imitate(path, name, *words):
+    common = ("imitate", "task=cube-single", f"data={path / 'data'}", "--run-dir", str(path / name))
+    return main([*common, *QUICK, *words])
+
+
+def offline(path, name, *words):
+    common = ("offline", "task=cube-single", f"data={path / 'data'}", "--run-dir", str(path / name))
+    return main([*common, *CRITIC, *QUICK, *words])
+
+
+def test_the_critics_own_policy_runs_like_any_other(work, tmp_path):
+    out = tmp_path / "result.json"
+    assert main(["evaluate", str(work / "critic"), "--episodes", "1", "--out", str(out)]) == 0
+    assert len(json.loads(out.read_text())["episodes"]) == 5
+
+
+def test_a_setting_is_found_kept_and_used(work, capsys):
+    assert main(["steer", str(work / "base"), str(work / "critic"), "--states", "4"]) == 0
+    said = capsys.readouterr().out
+    assert "chosen" in said
+    kept = json.loads((work / "base" / "steering.json").read_text())
+    assert kept["critic"] == "critic/step_000000006" and len(kept["tried"]) > 8
+    kept["steering"]["samples"] = 3
+    (work / "base" / "steering.json").write_text(json.dumps(kept))
+    arguments = ["evaluate", str(work / "base"), "--episodes", "1", "--critic", str(work / "critic")]
+    assert main(arguments) == 0
+    assert "samples=3" in capsys.readouterr().out
+    assert main([*arguments, "--samples", "2", "--temperature", "0.5", "--pessimism", "0"]) == 0
+    assert "samples=2, temperature=0.5, pessimism=0.0" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_does_not_fit_is_refused(work, capsys):
+    for words, said in (
+        (["--critic", str(work / "base")], "learns no critic"),
+        (["--critic", str(work / "nothing")], "has no checkpoints"),
+        (["--critic", str(work / "critic"), "--temperature", "-1"], "temperature"),
+        (["--critic", str(work / "critic"), "--words", "lift the cube"], "words"),
+    ):
+        assert main(["evaluate", str(work / "base"), "--episodes", "1", *words]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_an_offline_run_resumes_with_the_same_weights(work, monkeypatch):
+    from robot_rl.algorithms.iql import IQL
+
+    original = IQL.update
+
+    def update(self, windows):
+        if self.updates == 3:
+            raise KeyboardInterrupt
+        return original(self, windows)
+
+    monkeypatch.setattr(IQL, "update", update)
+    assert offline(work, "broken") == 130
+    monkeypatch.setattr(IQL, "update", original)
+    assert main(["offline", "--run-dir", str(work / "broken"), "--resume", "--threads", "1"]) == 0
+    one, two = (
+        load_file(work / name / "checkpoints" / "step_000000006" / "algorithm.safetensors")
+        for name in ("critic", "broken")
+    )
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, two[name])
+
+
+def test_every_algorithm_and_critic_of_conf_is_built():
+    for words in (["algorithm=iql"], ["algorithm=cal_ql"], ["algorithm=riql", "critic=robust"], ["critic=classes"]):
+        experiment = compose("offline", words, ImitationExperiment)
+        assert experiment.outcomes == "all" and experiment.returns.steps == experiment.policy.horizon == 8
+    goals = compose("offline", ["task=cube-single", *CRITIC[:2]], ImitationExperiment)
+    assert goals.returns.of_goals and goals.policy.inputs.goal
+    assert {path.stem for path in (CONF_DIR / "critic").glob("*.yaml")} == {"reward", "goal", "robust", "classes"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["algorithm=gciql"], "critic=goal"),
+        (["algorithm=imitation"], "discount"),
+        (["policy.horizon=4"], "shorter"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(words, said):
+    with pytest.raises(ConfigError, match=said):
+        compose("offline", words, ImitationExperiment)
