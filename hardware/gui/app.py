@@ -90,7 +90,7 @@ class Gui:
         """Values that the part `source` reports of itself; the configured ones are shown."""
         for key in self.config.figures:
             if key in values:
-                self._diagnostics[f"{source} {key.replace('_', ' ')}"] = values[key]
+                self._diagnostics[f"{source} {key.replace('_', ' ').replace('.', ' ')}"] = values[key]
 
     def set_image(self, camera: str, image: NDArray[np.uint8]) -> None:
         self._panel.show_image(camera, image)

@@ -14,7 +14,7 @@ from websockets.datastructures import Headers
 
 from hardware.gui.charts import MAX_POINTS, Metrics, parse_episode, parse_scalars
 from hardware.gui.config import GuiConfig, TeleopConfig
-from hardware.gui.gate import Gate, check_address, parse_input
+from hardware.gui.gate import Gate, parse_input
 from hardware.gui.panel import IMAGE_ASPECT, letterbox
 from hardware.gui.robot_model import RobotModel, thin
 from hardware.gui.scene import box_edges, workspace
@@ -24,6 +24,7 @@ from hardware.ik import Kinematics
 from hardware.robots import fr3, ur5e
 from robot_rl import frames
 from robot_rl.errors import ConfigError, UnknownNameError
+from robot_rl.network import check_address
 from robot_rl.typed import to_dataclass
 from robot_rl.types import FloatArray
 
@@ -290,13 +291,13 @@ def test_page_input_is_checked() -> None:
 
 def test_addresses_that_others_reach_need_a_token() -> None:
     for host in ("127.0.0.1", "localhost", "::1", "127.0.0.5"):
-        check_address(host, None)
+        check_address(host, 8080, None)
     for host in ("0.0.0.0", "::", "192.168.1.7", "robot.local"):  # noqa: S104 - refused, not bound
         with pytest.raises(ConfigError, match="--token"):
-            check_address(host, None)
-        check_address(host, "a-long-enough-token")
+            check_address(host, 8080, None)
+        check_address(host, 8080, "a-long-enough-token")
     with pytest.raises(ConfigError, match="at least"):
-        check_address("0.0.0.0", "short")  # noqa: S104 - refused, not bound
+        check_address("0.0.0.0", 8080, "short")  # noqa: S104 - refused, not bound
 
 
 @pytest.mark.parametrize(
@@ -312,11 +313,11 @@ def test_addresses_that_others_reach_need_a_token() -> None:
 )
 def test_sockets_must_come_from_the_page(host: str, origin: str, refused: bool) -> None:
     headers = Headers({"Host": host, "Origin": origin} if origin else {"Host": host})
-    assert (Gate("127.0.0.1", None).refusal(headers, {}, True) is not None) == refused
+    assert (Gate("127.0.0.1", 8080, None).refusal(headers, {}, True) is not None) == refused
 
 
 def test_a_token_is_asked_for_by_query_or_cookie() -> None:
-    gate, token = Gate("192.168.1.7", "a-long-enough-token"), "a-long-enough-token"
+    gate, token = Gate("192.168.1.7", 8080, "a-long-enough-token"), "a-long-enough-token"
     headers = Headers({"Host": "robot:8080", "Origin": "http://robot:8080"})
     assert gate.refusal(headers, {}, False) is not None
     assert gate.refusal(headers, {"token": ["wrong-wrong-wrong"]}, False) is not None
