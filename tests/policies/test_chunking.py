@@ -53,7 +53,10 @@ class Late:
         for entry in self.waiting:
             entry[0] -= 1
             if entry[0] == 0:
-                entry[1].set_result(entry[2]())
+                try:
+                    entry[1].set_result(entry[2]())
+                except StaleError as error:
+                    entry[1].set_exception(error)
         self.waiting = [entry for entry in self.waiting if entry[0] > 0]
 
 
