@@ -254,7 +254,7 @@ def test_without_an_answer_the_old_chunk_is_played_then_the_arm_is_held_until_th
 
 
 def test_while_the_arm_waits_for_chunks_it_asks_again_no_sooner_than_it_would_have():
-    policy, source, _ = make(execute=3, source=Silent(3, 7))
+    policy, _, _ = make(execute=3, source=Silent(3, 7))
     played = play(policy, None, 12)
     np.testing.assert_array_equal(played[:6], [(0, k) for k in range(6)])  # asked at 3 and 6
     np.testing.assert_array_equal(played[6:8], [(0, 6), (0, 7)])
