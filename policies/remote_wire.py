@@ -1,7 +1,7 @@
 """What a remote policy and its server say to each other: one request, one reply, as `robot_rl.wire` writes bytes.
 
-The first request asks what is served; everything that the server was not asked for by it is in each request, so that
-the server keeps nothing of a client and either side may be started anew.
+Each request holds all that its answer depends on, so that the server keeps nothing of a client and either side may be
+started anew.
 
 Shape letters: K candidates, T observations, H horizon, A action, P prefix.
 """

@@ -32,7 +32,7 @@ def check_address(host: str, port: int, token: str | None, option: str = "--toke
 
 
 def read_token(path: Path | None) -> str | None:
-    """The first line of a file, None without one; kept out of command lines, which every user of a machine sees."""
+    """What a file holds, None without one; kept out of command lines, which every user of a machine sees."""
     if path is None:
         return None
     try:

@@ -54,6 +54,12 @@ class PolicyReport:
         """Nothing has been chosen yet."""
 
     def on_step(self, transition: Transition) -> None:
+        self._report()
+
+    def on_end(self, end: EpisodeEnd) -> None:
+        self._report()  # of an episode that a silent policy broke off
+
+    def _report(self) -> None:
         totals, choice = self._chunks.totals(), None if self._steered is None else self._steered.choice
         if self._told == (totals, choice):
             return
@@ -62,9 +68,6 @@ class PolicyReport:
         self._failed = totals.get("failed", 0)
         values = steering_values(choice) | {f"chunks.{name}": value for name, value in totals.items()}
         self._publish(values, "the policy's source does not answer" if failing else "")
-
-    def on_end(self, end: EpisodeEnd) -> None:
-        """The last choice stands."""
 
 
 def steering_values(choice: Choice | None) -> dict[str, object]:

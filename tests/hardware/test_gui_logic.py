@@ -18,13 +18,12 @@ from hardware.gui.gate import Gate, parse_input
 from hardware.gui.panel import IMAGE_ASPECT, letterbox
 from hardware.gui.robot_model import RobotModel, thin
 from hardware.gui.scene import box_edges, workspace
-from hardware.gui.status import STYLES, banner, guard_view
+from hardware.gui.status import STYLES, banner, diagnostic_figures, guard_view
 from hardware.gui.teleop import Teleop, gizmo_delta, key_delta
 from hardware.ik import Kinematics
 from hardware.robots import fr3, ur5e
 from robot_rl import frames
 from robot_rl.errors import ConfigError, UnknownNameError
-from robot_rl.network import check_address
 from robot_rl.typed import to_dataclass
 from robot_rl.types import FloatArray
 
@@ -289,17 +288,6 @@ def test_page_input_is_checked() -> None:
         assert parse_input(bad) is None
 
 
-def test_addresses_that_others_reach_need_a_token() -> None:
-    for host in ("127.0.0.1", "localhost", "::1", "127.0.0.5"):
-        check_address(host, 8080, None)
-    for host in ("0.0.0.0", "::", "192.168.1.7", "robot.local"):  # noqa: S104 - refused, not bound
-        with pytest.raises(ConfigError, match="--token"):
-            check_address(host, 8080, None)
-        check_address(host, 8080, "a-long-enough-token")
-    with pytest.raises(ConfigError, match="at least"):
-        check_address("0.0.0.0", 8080, "short")  # noqa: S104 - refused, not bound
-
-
 @pytest.mark.parametrize(
     ("host", "origin", "refused"),
     [
@@ -349,6 +337,19 @@ def test_a_silent_guard_and_its_counts() -> None:
     assert banner(None, "", "")["state"] == "silent"
     counts = {"armed": "true", "rejections": '{"nan": 2}', "rejected.nan": "2", "rejected.stale": "3"}
     assert guard_view(counts).rejections == 5
+
+
+def test_the_page_shows_what_steering_chose() -> None:
+    values = {"chunks.late": "9", "chunks.held": "0", "steering.base_rank": "3", "steering.value": "0.71"}
+    values |= {"steering.spread": "0.05", "steering.samples": "16"}
+    assert list(diagnostic_figures("deploy", values, GuiConfig().figures).items()) == [
+        ("deploy steering value", "0.71"),
+        ("deploy steering spread", "0.05"),
+        ("deploy steering base rank", "3"),
+        ("deploy steering samples", "16"),
+        ("deploy chunks held", "0"),
+    ]
+    assert diagnostic_figures("deploy", {}, GuiConfig().figures) == {}
 
 
 # -- what is drawn --------------------------------------------------------------------------------
