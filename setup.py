@@ -85,6 +85,7 @@ setup(
         "scipy",
         "tensorboard",
         "torch",
+        "websockets",
         "zarr",
     ],
     extras_require=EXTRAS,

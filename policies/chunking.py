@@ -5,6 +5,9 @@ steps k, k + 1, ...; when it arrives d steps later, its first d actions are past
 How a joint is made smooth: the chunk is sampled to begin with the actions that will have been played by then
 (real-time chunking, 2506.07339 and 2512.05964), and over some steps the old chunk fades into the new one.
 
+A source that does not answer (`StaleError`: it is elsewhere, see `policies.remote`) is asked again: meanwhile the rest
+of the old chunk is played, then the arm is held, and when patience ends the error ends the episode.
+
 Shape letters: T observations, H horizon, A action, P prefix.
 """
 
@@ -21,7 +24,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, StaleError
 from robot_rl.types import ActionSpec, FloatArray, Goal, Observation, ObservationSpec
 
 DELAYS = 10
@@ -43,10 +46,12 @@ class ExecutionConfig:
     """Steps over which the old chunk fades into the new one, where the old one lasts."""
     min_delay_s: float = 0.0
     """Sampling takes at least so long: to see how the arm would do with a slower computer."""
+    patience_s: float = 5.0
+    """How long a source may not answer in the middle of an episode before that ends it."""
 
     def __post_init__(self) -> None:
-        if self.execute < 1 or self.blend < 0 or self.min_delay_s < 0.0:
-            raise ConfigError(f"execute must be at least 1, blend and min_delay_s not negative; got {self}")
+        if self.execute < 1 or min(self.blend, self.min_delay_s, self.patience_s) < 0:
+            raise ConfigError(f"execute must be at least 1, blend, min_delay_s, patience_s not negative; got {self}")
 
 
 class ChunkSource(Protocol):
@@ -70,7 +75,10 @@ class ChunkSource(Protocol):
         seed: int,
         prefix: FloatArray | None,
     ) -> FloatArray:
-        """A chunk (H, A); observations each (T, ...), goal as told, unit Gaussian noise (H, A), prefix (P, A)."""
+        """A chunk (H, A); observations each (T, ...), goal as told, unit Gaussian noise (H, A), prefix (P, A).
+
+        `StaleError` when it does not answer now and may later.
+        """
         ...
 
     def load(self, tensors: Mapping[str, Any]) -> None:
@@ -109,6 +117,8 @@ class Counters:
     """Steps at which the arm had to wait for a chunk: an episode's first, and all joints without `asynchronous`."""
     late: int = 0
     """Chunks that came later than predicted: the rest of the old one was played meanwhile."""
+    failed: int = 0
+    """Samplings that the source did not answer."""
     held: int = 0
     """Steps without any action left: the arm was held."""
     joints: list[int] = field(default_factory=list)
@@ -192,6 +202,7 @@ class ChunkPolicy:
         self._told, self._goal = goal or self._default_goal, None
         self._actions: dict[int, FloatArray] = {}
         self._step, self._joined, self._last = 0, -self.source.horizon, -1
+        self._silent_since_s: float | None = None
         self.counters.joints = []
 
     def _see(self, observation: Observation) -> None:
@@ -217,7 +228,23 @@ class ChunkPolicy:
 
     def _wait_for_chunk(self) -> None:
         self.counters.waited += 1
-        self._play(self._sampling(0)(), self._step, delay=0)
+        try:
+            chunk = self._sampling(0)()
+        except StaleError as error:
+            self._miss(error)
+            self._joined = self._step  # the arm would wait at each step: the old chunk is played on first
+        else:
+            self._play(chunk, self._step, delay=0)
+
+    def _miss(self, error: StaleError) -> None:
+        """Do without a chunk, unless there has not been any in this episode or patience has ended."""
+        self.counters.failed += 1
+        now_s = time.monotonic()
+        if self._silent_since_s is None:
+            self._silent_since_s = now_s
+            log.warning("no chunk at step %d: %s", self._step, error)
+        if self._last < 0 or now_s - self._silent_since_s >= self.execution.patience_s:
+            raise error
 
     @property
     def predicted_delay(self) -> int:
@@ -238,16 +265,20 @@ class ChunkPolicy:
         """Go over to the chunk that has arrived, unless all of it is past."""
         assert self._pending is not None
         pending, self._pending = self._pending, None
+        try:
+            chunk = pending.result()
+        except StaleError as error:
+            return self._miss(error)
         delay = self._step - self._asked
         self.counters.late += delay > self._expected
         if delay < self.source.horizon:
-            self._play(pending.result(), self._asked, delay)
+            self._play(chunk, self._asked, delay)
         else:
-            pending.result()  # raises what went wrong
             log.warning("a chunk of %d steps came %d steps late; it was dropped", self.source.horizon, delay)
 
     def _play(self, chunk: FloatArray, begin: int, delay: int) -> None:
         """Set the actions from the present step on to `chunk`, sampled for step `begin`, `delay` steps ago."""
+        self._silent_since_s = None
         self.counters.chunks += 1
         self.counters.joints.append(self._step)
         blend, old = self.execution.blend, self._actions

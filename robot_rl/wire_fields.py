@@ -50,6 +50,12 @@ def check_finite(array: NDArray[Any], what: str) -> None:
         raise WireError(f"{what} holds NaN or Inf")
 
 
+def check_text(text: str, what: str) -> str:
+    if len(text.encode()) > MAX_TEXT:
+        raise WireError(f"{what} must not be longer than {MAX_TEXT} bytes, got {text[:40]!r}...")
+    return text
+
+
 def pack_number(value: float, what: str) -> float:
     if not math.isfinite(value):
         raise WireError(f"{what} is {value}, not a finite number")
@@ -131,6 +137,10 @@ class Fields:
             raise WireError(f"{self._what}: {name} is {value!r}; valid choices: {valid}")
         return value
 
+    def optional_array(self, name: str) -> NDArray[Any] | None:
+        """None where the sender gives none."""
+        return self.array(name) if name in self._values else None
+
     def array(self, name: str) -> NDArray[Any]:
         """A read-only view into the message."""
         what = f"array {name!r}"
@@ -162,6 +172,10 @@ class Fields:
             raise WireError(f"{name} has keys {list(entries)[:8]}, expected at least one text key")
         fields = Fields(entries, name)
         return {key: fields.array(key) for key in list(entries)}
+
+    def optional_observation(self, name: str) -> Observation | None:
+        """None where the sender gives none."""
+        return self.observation(name) if name in self._values else None
 
     def done(self) -> None:
         """Raise unless every field has been taken."""

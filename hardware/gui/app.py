@@ -15,7 +15,7 @@ from hardware.gui.config import GuiConfig
 from hardware.gui.gate import PageInput
 from hardware.gui.panel import Hand, Label, Panel, ServiceCall
 from hardware.gui.scene import Scene
-from hardware.gui.status import STATUS_TIMEOUT_S, GuardView, banner, guard_view
+from hardware.gui.status import STATUS_TIMEOUT_S, GuardView, banner, diagnostic_figures, guard_view
 from hardware.gui.teleop import Teleop
 from hardware.gui.web import PageServer
 from robot_rl.types import FloatArray, HumanInput
@@ -88,9 +88,7 @@ class Gui:
 
     def set_diagnostics(self, source: str, values: Mapping[str, str]) -> None:
         """Values that the part `source` reports of itself; the configured ones are shown."""
-        for key in self.config.figures:
-            if key in values:
-                self._diagnostics[f"{source} {key.replace('_', ' ')}"] = values[key]
+        self._diagnostics |= diagnostic_figures(source, values, self.config.figures)
 
     def set_image(self, camera: str, image: NDArray[np.uint8]) -> None:
         self._panel.show_image(camera, image)

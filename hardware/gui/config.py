@@ -117,7 +117,11 @@ class GuiConfig:
     """Updates per second of the 3D arm, the objects and the gizmo."""
     joy_rate_hz: float = 20.0
     """Rate of `human/joy` while the person is engaged."""
-    figures: tuple[str, ...] = ("rate_hz", "late_ticks", "real_time_factor", "staleness_ms")
+    figures: tuple[str, ...] = (
+        *("rate_hz", "late_ticks", "real_time_factor", "staleness_ms"),
+        *("steering.value", "steering.spread", "steering.base_rank", "steering.samples"),
+        *("chunks.held", "chunks.failed"),
+    )
     """Values of `/diagnostics` shown as live figures, by key, whichever node sends them."""
     success_window: int = 20
     """Episodes in the sliding window of the success and intervention rates."""

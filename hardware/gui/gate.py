@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
 import json
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -11,10 +9,9 @@ from urllib.parse import urlsplit
 
 from websockets.datastructures import Headers
 
-from robot_rl.errors import ConfigError
+from robot_rl.network import check_address, is_loopback, same_token
 
 TOKEN_COOKIE = "robot_rl_token"
-MIN_TOKEN_LENGTH = 12
 PRESSES = ("gripper", "take_over")
 
 
@@ -41,31 +38,11 @@ def parse_input(raw: str | bytes) -> PageInput | None:
     return PageInput(frozenset(k for k in values["keys"] if isinstance(k, str)), press, hidden)
 
 
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def check_address(host: str, token: str | None) -> None:
-    """Raise `ConfigError` for an address that others can reach, unless there is a token."""
-    if not is_loopback(host) and not token:
-        raise ConfigError(
-            f"--host {host} can be reached from other machines: give --token as well, or stay on 127.0.0.1 "
-            "and use an SSH tunnel (ssh -L 8080:127.0.0.1:8080 <this machine>)"
-        )
-    if token is not None and len(token) < MIN_TOKEN_LENGTH:
-        raise ConfigError(f"--token must have at least {MIN_TOKEN_LENGTH} characters")
-
-
 class Gate:
     """Who may talk to the page's server."""
 
-    def __init__(self, host: str, token: str | None) -> None:
-        check_address(host, token)
+    def __init__(self, host: str, port: int, token: str | None) -> None:
+        check_address(host, port, token)
         self._local = is_loopback(host)
         self._token = token
 
@@ -78,7 +55,7 @@ class Gate:
             return "a socket must be opened by this server's own page"
         if self._token is not None:
             given = (query.get("token", [""])[0], _cookie(headers))
-            if not any(hmac.compare_digest(g.encode(), self._token.encode()) for g in given):
+            if not any(same_token(one, self._token) for one in given):
                 return "token missing or wrong: open /?token=..."
         return None
 

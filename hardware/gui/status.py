@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 STATUS_TIMEOUT_S = 1.5
@@ -37,6 +37,11 @@ def guard_view(values: Mapping[str, str]) -> GuardView:
         state = "fault" if values.get("mode", "").lower() == "fault" else "disarmed"
     counts = [value for key, value in values.items() if key.startswith("rejected.")]
     return GuardView(state, values.get("reason", ""), sum(int(c) for c in counts if c.isdigit()))
+
+
+def diagnostic_figures(source: str, values: Mapping[str, str], wanted: Sequence[str]) -> dict[str, str]:
+    """Of what the part `source` reports of itself, what is `wanted`, in that order, named as a person reads it."""
+    return {f"{source} {key.replace('_', ' ').replace('.', ' ')}": values[key] for key in wanted if key in values}
 
 
 def banner(view: GuardView | None, hand: str, figures: str) -> dict[str, str]:

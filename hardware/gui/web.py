@@ -52,7 +52,7 @@ class PageServer:
         on_input: Callable[[str, PageInput], None],
         on_leave: Callable[[str], None],
     ) -> None:
-        self._gate = Gate(host, token)
+        self._gate = Gate(host, port, token)
         self._token = token
         self._on_input, self._on_leave = on_input, on_leave
         self._secret = secrets.token_urlsafe(24)

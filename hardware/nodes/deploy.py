@@ -1,26 +1,33 @@
-"""Runs a finished policy on the robot, behind the guard: a run of `robot-rl imitate` or `train`, or an exported bundle.
+"""Runs a finished policy on the robot, behind the guard: a run of `robot-rl imitate` or `train`, an exported bundle,
+or a policy that `robot-rl serve` runs on another machine; steered by a critic if one is given.
 
-Topics and services are the actor's (training/phase, training/episode, ~/end_episode, ~/pause, ...). Every
-episode is recorded; `run_dir/actor/chunks.jsonl` says how the chunks of each were played. Nothing learns.
+Topics and services are the actor's (training/phase, training/episode, ~/end_episode, ~/pause, ...); /diagnostics says
+how chunks are played and, of a steered policy, what was chosen. Every episode is recorded;
+`run_dir/actor/chunks.jsonl` says how the chunks of each were played. Nothing learns.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+
 from hardware.nodes.actor import ActorNode, ActorNodeConfig, Parts
 from hardware.nodes.lifecycle import run
-from policies.chunking import ChunkPolicy
+from hardware.nodes.policy_report import ChunkLog, PolicyReport
+from hardware.ros_messages import diagnostics_message
+from policies.remote import RemoteConfig
+from policies.steered import SteeredPolicy
 from robot_rl.actor import ScheduleConfig
 from robot_rl.apps.evaluate import check_words, load_bundle
-from robot_rl.apps.runs import build_run_policy, find_checkpoint, read_goal, read_policy, read_run
+from robot_rl.apps.remote import load_remote
+from robot_rl.apps.runs import build_run_policy, checkpoint_version, find_checkpoint, read_goal, read_policy, read_run
+from robot_rl.apps.steering import given_steering, steer_by
 from robot_rl.errors import ConfigError
 from robot_rl.transport import NoLearner
-from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
 from sim.tasks import TaskConfig
 
 
@@ -32,6 +39,20 @@ class DeployNodeConfig(ActorNodeConfig):
     """A run's directory, or one checkpoint in it."""
     bundle: str = ""
     """An exported bundle to act by, instead of the checkpoint."""
+    remote: str = ""
+    """Or the policy served at this address, such as ws://gpu:8765; `policy` says for which task it was learned."""
+    token_file: Path | None = None
+    """A file with the token that the server asks for."""
+    remote_timeout_s: float = 2.0
+    """Longest time for the server's answer."""
+    critic: str = ""
+    """A run of `robot-rl offline`, or one checkpoint in it, that steers the policy."""
+    samples: int | None = None
+    """Candidates that it chooses among; where it is not given, what `robot-rl steer` found; so the next two."""
+    temperature: float | None = None
+    """Of the choice, in units of value; 0 takes the best."""
+    pessimism: float | None = None
+    """Standard deviations of the critic's ensemble below its mean."""
     words: str = ""
     """The goal in words, for a policy that knows words."""
     goal: str = ""
@@ -45,57 +66,60 @@ class DeployNode(ActorNode[DeployNodeConfig]):
 
     def prepare(self) -> Parts:
         config = self.config
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         if not config.policy:
             raise ConfigError("deploy needs `policy`: the directory of a run, such as runs/imitate/lift_score_seed0")
         run_dir, checkpoint = find_checkpoint(Path(config.policy))
         experiment = read_run(run_dir, " ".join(config.overrides).split())
         if not isinstance(experiment.task, TaskConfig):
             raise ConfigError(f"{experiment.task.name} exists in lockstep simulation only; deploy runs tasks of an arm")
+        policy, transport = self._load(experiment, checkpoint)
+        self._chunks = ChunkLog(policy, self._directory / "chunks.jsonl")
+        steered = self._steer(policy, experiment, run_dir)
+        report = PolicyReport(self._chunks, steered, self._publish_report)
+        schedule = ScheduleConfig(demos=0, learn_steps=0, evaluate_episodes=config.episodes, seed=config.seed)
+        subscribers = (self._chunks, report)
+        return Parts(experiment, experiment.task.env, steered or policy, schedule, transport, None, subscribers)
+
+    def _load(self, experiment: Any, checkpoint: Path) -> tuple[Any, NoLearner]:
+        """The policy, and where its parameters come from."""
+        config = self.config
         goal = read_goal(experiment, config.words, config.goal)
-        if config.bundle:
+        if config.bundle and config.remote:
+            raise ConfigError("bundle and remote: one of them can act; serve the bundle if that is meant")
+        if config.remote:
+            there = RemoteConfig(config.remote, config.token_file, config.remote_timeout_s)
+            policy = load_remote(experiment, there, goal)
+            transport = NoLearner(policy.version, {})  # its parameters are the server's
+        elif config.bundle:
             policy = load_bundle(experiment, Path(config.bundle), goal)
             transport = NoLearner(0, {})  # its parameters are part of the bundle
         else:
             policy = build_run_policy(experiment, goal)
-            transport = NoLearner(int(checkpoint.name.removeprefix("step_")), read_policy(checkpoint))
+            transport = NoLearner(checkpoint_version(checkpoint), read_policy(checkpoint))
         if config.words:
             check_words(policy, config.words)
-        schedule = ScheduleConfig(demos=0, learn_steps=0, evaluate_episodes=config.episodes, seed=config.seed)
-        self._chunks = _ChunkLog(policy, self._directory / "chunks.jsonl")
-        return Parts(experiment, experiment.task.env, policy, schedule, transport, None, (self._chunks,))
+        return policy, transport
+
+    def _steer(self, policy: Any, experiment: Any, run_dir: Path) -> SteeredPolicy | None:
+        config = self.config
+        if not config.critic:
+            return None
+        steered = steer_by(policy, experiment, run_dir, Path(config.critic), given_steering(config))
+        if steered.steering.critic.told and not config.goal:
+            raise ConfigError("this critic knows goals by observations: give it one by goal=STORE#EPISODE")
+        self.get_logger().info(f"steered by {config.critic}: {steered.steering.config}")
+        return steered
+
+    def _publish_report(self, values: Mapping[str, object], problem: str) -> None:
+        level = DiagnosticStatus.WARN if problem else DiagnosticStatus.OK
+        self._diagnostics.publish(diagnostics_message(self.get_name(), values, self.now_s(), level=level, text=problem))
 
     def drained(self) -> bool:
         return True
 
     def result(self) -> dict[str, Any]:
         return {"chunks": self._chunks.totals()}
-
-
-class _ChunkLog:
-    """Subscriber that notes how the chunks of each episode were played."""
-
-    def __init__(self, policy: Any, path: Path) -> None:
-        self._policy = policy if isinstance(policy, ChunkPolicy) else None
-        self._path = path
-        self._before: dict[str, Any] = {}
-
-    def totals(self) -> dict[str, Any]:
-        """Since the process began; empty for a policy without chunks."""
-        return {} if self._policy is None else {k: v for k, v in asdict(self._policy.counters).items() if k != "joints"}
-
-    def on_start(self, start: EpisodeStart) -> None:
-        self._before = self.totals()
-
-    def on_step(self, transition: Transition) -> None:
-        """Nothing to note."""
-
-    def on_end(self, end: EpisodeEnd) -> None:
-        if self._policy is None:
-            return
-        counted = {name: value - self._before[name] for name, value in self.totals().items()}
-        line = {"episode_id": end.episode_id, **counted, "joints": self._policy.counters.joints}
-        with self._path.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -40,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "steer": Command("robot_rl.apps.steer", "find out how well a critic steers a policy, on held-out episodes"),
     "compose": Command("robot_rl.apps.compose", "combine score policies that were learned apart into one"),
     "evaluate": Command("robot_rl.apps.evaluate", "run a checkpoint without a person and report its success"),
+    "serve": Command("robot_rl.apps.serve", "let a robot act by a policy that runs on this machine"),
     "export": Command("robot_rl.apps.export", "write a policy as a bundle that runs with onnxruntime alone"),
     "data": Command("robot_rl.apps.data", "inspect, verify and repair recorded episodes"),
     "doctor": Command("robot_rl.apps.doctor", "check this machine and say how to mend what is missing"),

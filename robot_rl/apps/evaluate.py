@@ -6,6 +6,7 @@
   robot-rl evaluate runs/imitate/scene_words --words "open the drawer" "close the window" --episodes 20
   robot-rl evaluate runs/imitate/lift_score_seed0 --goal "runs/play/lift#12"
   robot-rl evaluate runs/imitate/lift_score_seed0 --critic runs/offline/lift_iql_seed0 --samples 16
+  robot-rl evaluate runs/imitate/lift_score_seed0 --remote ws://127.0.0.1:8765
 
 The start states are the same for every checkpoint with the same --seed, and none of them was trained on. A task
 with goals is evaluated at each of them, from the same start states; or at goals in words, or at one shown by the last
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,16 @@ from rich.console import Console
 from rich.progress import track
 
 from policies.chunking import ChunkPolicy
+from policies.remote import RemoteConfig
 from robot_rl.actor import episode_seed
 from robot_rl.apps.config import add_overrides, check_writable, not_negative, positive
 from robot_rl.apps.imitation import ImitationExperiment, build_acting_policy
+from robot_rl.apps.remote import add_remote, load_remote
 from robot_rl.apps.runs import (
     build_film_env,
     build_run_env,
     build_run_policy,
+    checkpoint_version,
     find_checkpoint,
     front_camera,
     goals_of,
@@ -40,7 +44,7 @@ from robot_rl.apps.runs import (
     read_policy,
     read_run,
 )
-from robot_rl.apps.steering import add_steering, steer_by
+from robot_rl.apps.steering import add_steering, given_steering, steer_by
 from robot_rl.apps.video import Film
 from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.intervention import Intervention, NoHuman
@@ -51,6 +55,7 @@ from robot_rl.statistics import wilson_interval
 from robot_rl.types import Goal
 
 FILM_HW = (368, 480)
+REMOTE_TIMEOUT_S = 30.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video-episodes", type=positive, default=5, help="how many of them (default: 5)")
     add_steering(parser)
     parser.add_argument("--bundle", type=Path, help="act by this exported bundle instead of the checkpoint")
+    add_remote(parser)
     parser.add_argument("--out", type=Path, help="write the result as JSON")
 
 
@@ -83,12 +89,12 @@ def run(args: argparse.Namespace) -> int:
         if len(args.words) > 1:
             raise ConfigError(f"{experiment.task.name} judges one thing only: give one text to --words")
     told = read_goal(experiment, args.words[0] if args.words else "", args.goal)
-    policy = load_bundle(experiment, args.bundle, told) if args.bundle else load_policy(experiment, checkpoint, told)
+    policy = _load(experiment, checkpoint, args, told)
     for text in args.words:
         check_words(policy, text)
     if args.critic:
-        policy, settings = steer_by(policy, experiment, run_dir, args)
-        console.print(f"steered by {args.critic}: {settings}")
+        policy = steer_by(policy, experiment, run_dir, args.critic, given_steering(args))
+        console.print(f"steered by {args.critic}: {policy.steering.config}")
     env = build_run_env(experiment)
     if args.video:
         film(experiment, policy, args.video, args.video_episodes, args.seed, goals)
@@ -109,11 +115,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _load(experiment: Any, checkpoint: Path, args: argparse.Namespace, told: Goal | None) -> Policy:
+    if args.bundle and args.remote:
+        raise ConfigError("--bundle and --remote: one of them can act; serve the bundle if that is meant")
+    if args.bundle:
+        return load_bundle(experiment, args.bundle, told)
+    if not args.remote:
+        return load_policy(experiment, checkpoint, told)
+    policy = load_remote(experiment, RemoteConfig(args.remote, args.token_file, REMOTE_TIMEOUT_S), told)
+    # In lockstep time stands still: an episode that goes on without the policy would be no trial of it.
+    policy.execution = replace(policy.execution, patience_s=0.0)
+    return policy
+
+
 def load_policy(experiment: Any, checkpoint: Path, goal: Goal | None = None) -> Policy:
     """The checkpoint's policy, deterministic where that is a choice; `goal` of episodes that tell none."""
     policy = build_run_policy(experiment, goal)
     try:
-        policy.load(int(checkpoint.name.removeprefix("step_")), read_policy(checkpoint))
+        policy.load(checkpoint_version(checkpoint), read_policy(checkpoint))
     except ValueError as error:
         raise DataError(f"{checkpoint} holds no readable policy: {error}") from error
     policy.deterministic = True

@@ -44,7 +44,7 @@ class GraphConfig:
     description: str = ""
     """One line for `robot-rl up --list`."""
     args: dict[str, Scalar] = field(default_factory=dict)
-    """What may be given on the command line, with the defaults."""
+    """What may be given on the command line, with the defaults; `null` is a number that need not be given."""
     env: dict[str, str] = field(default_factory=dict)
     """Environment of all nodes; a variable that the user has set already wins."""
 
@@ -152,10 +152,12 @@ def _parse_value(name: str, text: str, kind: type) -> Scalar:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{name} must be {kind.__name__}, got {text!r}") from error
+    if kind is type(None) and type(value) in (int, float):
+        return value
     if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind:
-        raise ConfigError(f"{name} must be {kind.__name__}, got {text!r}")
+    if type(value) is not kind or value is None:
+        raise ConfigError(f"{name} must be {'a number' if kind is type(None) else kind.__name__}, got {text!r}")
     return value
 
 

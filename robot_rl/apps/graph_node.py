@@ -12,7 +12,7 @@ import yaml
 
 from robot_rl.errors import UnknownNameError
 
-Scalar = str | int | float | bool
+Scalar = str | int | float | bool | None
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 

@@ -48,6 +48,11 @@ def read_policy(checkpoint: Path) -> dict[str, Tensor]:
         raise DataError(f"{checkpoint} holds no readable policy: {error}") from error
 
 
+def checkpoint_version(checkpoint: Path) -> int:
+    """The number of updates in the checkpoint's name."""
+    return int(checkpoint.name.removeprefix("step_"))
+
+
 def build_run_env(experiment: Any) -> Env:
     """The task in simulation, in lockstep."""
     return imitation.build_goal_env(experiment)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +53,16 @@ def load_critic(path: Path, task: Any) -> TorchCritic:
     return TorchCritic(net)
 
 
-def steer_by(
-    policy: Policy, experiment: Any, run_dir: Path, args: argparse.Namespace
-) -> tuple[SteeredPolicy, SteeringConfig]:
-    """`policy` of the run in `run_dir`, steered as the arguments of `add_steering` say."""
-    given = {key: getattr(args, key) for key in ("samples", "temperature", "pessimism")}
-    config = replace(
-        read_setting(run_dir, args.critic), **{key: value for key, value in given.items() if value is not None}
-    )
-    return SteeredPolicy(policy, load_critic(args.critic, experiment.task), config, experiment.seed), config
+def given_steering(source: Any) -> dict[str, Any]:
+    """What is given of how to choose, by arguments or by a node's configuration."""
+    given = {one.name: getattr(source, one.name) for one in fields(SteeringConfig)}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def steer_by(policy: Policy, experiment: Any, run_dir: Path, critic: Path, given: Mapping[str, Any]) -> SteeredPolicy:
+    """`policy` of the run in `run_dir`, steered by the critic: as `given`, otherwise as `robot-rl steer` found."""
+    config = replace(read_setting(run_dir, critic), **given)
+    return SteeredPolicy(policy, load_critic(critic, experiment.task), config, experiment.seed)
 
 
 def read_setting(run_dir: Path, critic: Path) -> SteeringConfig:

@@ -6,46 +6,57 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-import torch
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
 
-from robot_rl.apps.config import compose
-from robot_rl.apps.imitation import ImitationExperiment, build_model
-from robot_rl.checkpoints import save_checkpoint
+from hardware.ros_messages import read_diagnostics
 from robot_rl.records import find_records
-from robot_rl.typed import to_plain
+from tests.untrained import serve, write_critic, write_policy
 
-pytest.importorskip("rclpy")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-
-
-class Trained:
-    """Stands for a trainer: weights as they were drawn."""
-
-    def __init__(self, model):
-        self.model = model
-
-    def policy_state(self):
-        return self.model.state_dict()
-
-    def state_dict(self):
-        return {"updates": torch.tensor(1)}
-
-    def load_state_dict(self, state):
-        raise NotImplementedError
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    run_dir = tmp_path_factory.mktemp("imitate")
-    overrides = ["task=lift", "task.env.max_steps=30", "policy.inputs.goal=false", "policy.goal_dropout=0"]
-    experiment = compose("imitate", [*overrides, "policy.network.width=32"], ImitationExperiment)
-    model = build_model(experiment, experiment.task.observation_spec, experiment.task.action_spec)
-    (run_dir / "experiment.json").write_text(json.dumps(to_plain(experiment)))
-    save_checkpoint(run_dir / "checkpoints", 7, Trained(model))
-    return run_dir
+    return write_policy(tmp_path_factory.mktemp("imitate"))
+
+
+@contextmanager
+def diagnostics(domain: int) -> Iterator[list[dict[str, str]]]:
+    """What the deploy node says of itself."""
+    context = Context()
+    rclpy.init(args=[], context=context, domain_id=domain)
+    node, heard, over = rclpy.create_node("listener", context=context), [], threading.Event()
+
+    def hear(message: DiagnosticArray) -> None:
+        heard.extend([read_diagnostics(message)] if message.status[0].name == "deploy" else [])
+
+    node.create_subscription(DiagnosticArray, "/diagnostics", hear, 100)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+
+    def spin() -> None:
+        while not over.is_set():
+            executor.spin_once(timeout_sec=0.1)
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        yield heard
+    finally:
+        over.set()
+        thread.join()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
 
 
 def deploy(trained: Path, run_dir: Path, *words: str, domain: int) -> subprocess.CompletedProcess[str]:
@@ -68,6 +79,26 @@ def test_a_policy_runs_its_episodes_and_says_how_its_chunks_were_played(trained,
     assert len(chunks) == 2 and all(one["held"] == 0 for one in chunks)
     assert all(one["waited"] == (1 if mode == "true" else one["chunks"]) for one in chunks)
     assert all(one["joints"][0] == 0 and len(one["joints"]) == one["chunks"] for one in chunks)
+
+
+@pytest.mark.parametrize("where", ["here", "remote"])
+def test_a_steered_policy_says_what_was_chosen_wherever_it_runs(trained, tmp_path, where):
+    critic, domain = write_critic(tmp_path / "critic"), 120 + os.getpid() % 50
+    words = [f"critic={critic}", "samples=6", "pessimism=0", "episodes=1"]
+    words.append("overrides=policy.execution.asynchronous=true")
+    with ExitStack() as stack:
+        if where == "remote":
+            words.append(f"remote={stack.enter_context(serve(trained))[1]}")
+        heard = stack.enter_context(diagnostics(domain))
+        result = deploy(trained, tmp_path / "deploy", *words, domain=domain)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (chunks,) = [json.loads(line) for line in (tmp_path / "deploy/actor/chunks.jsonl").read_text().splitlines()]
+    assert chunks["failed"] == 0 and find_records(tmp_path / "deploy")[0].policy_version == 7
+    said = {(one["steering.value"], one["steering.spread"], one["steering.base_rank"]) for one in heard}
+    assert chunks["chunks"] <= len(said) + 1 and all(one["steering.samples"] == "6" for one in heard)
+    assert all(float(spread) > 0 and int(rank) in range(6) for _, spread, rank in said)
+    assert {rank for *_, rank in said} != {"0"}  # what the policy would have done by itself is not always the best
+    assert int(heard[-1]["chunks.chunks"]) == chunks["chunks"]
 
 
 def test_what_cannot_be_deployed_is_said(tmp_path):

@@ -14,11 +14,11 @@ from websockets.datastructures import Headers
 
 from hardware.gui.charts import MAX_POINTS, Metrics, parse_episode, parse_scalars
 from hardware.gui.config import GuiConfig, TeleopConfig
-from hardware.gui.gate import Gate, check_address, parse_input
+from hardware.gui.gate import Gate, parse_input
 from hardware.gui.panel import IMAGE_ASPECT, letterbox
 from hardware.gui.robot_model import RobotModel, thin
 from hardware.gui.scene import box_edges, workspace
-from hardware.gui.status import STYLES, banner, guard_view
+from hardware.gui.status import STYLES, banner, diagnostic_figures, guard_view
 from hardware.gui.teleop import Teleop, gizmo_delta, key_delta
 from hardware.ik import Kinematics
 from hardware.robots import fr3, ur5e
@@ -288,17 +288,6 @@ def test_page_input_is_checked() -> None:
         assert parse_input(bad) is None
 
 
-def test_addresses_that_others_reach_need_a_token() -> None:
-    for host in ("127.0.0.1", "localhost", "::1", "127.0.0.5"):
-        check_address(host, None)
-    for host in ("0.0.0.0", "::", "192.168.1.7", "robot.local"):  # noqa: S104 - refused, not bound
-        with pytest.raises(ConfigError, match="--token"):
-            check_address(host, None)
-        check_address(host, "a-long-enough-token")
-    with pytest.raises(ConfigError, match="at least"):
-        check_address("0.0.0.0", "short")  # noqa: S104 - refused, not bound
-
-
 @pytest.mark.parametrize(
     ("host", "origin", "refused"),
     [
@@ -312,11 +301,11 @@ def test_addresses_that_others_reach_need_a_token() -> None:
 )
 def test_sockets_must_come_from_the_page(host: str, origin: str, refused: bool) -> None:
     headers = Headers({"Host": host, "Origin": origin} if origin else {"Host": host})
-    assert (Gate("127.0.0.1", None).refusal(headers, {}, True) is not None) == refused
+    assert (Gate("127.0.0.1", 8080, None).refusal(headers, {}, True) is not None) == refused
 
 
 def test_a_token_is_asked_for_by_query_or_cookie() -> None:
-    gate, token = Gate("192.168.1.7", "a-long-enough-token"), "a-long-enough-token"
+    gate, token = Gate("192.168.1.7", 8080, "a-long-enough-token"), "a-long-enough-token"
     headers = Headers({"Host": "robot:8080", "Origin": "http://robot:8080"})
     assert gate.refusal(headers, {}, False) is not None
     assert gate.refusal(headers, {"token": ["wrong-wrong-wrong"]}, False) is not None
@@ -348,6 +337,19 @@ def test_a_silent_guard_and_its_counts() -> None:
     assert banner(None, "", "")["state"] == "silent"
     counts = {"armed": "true", "rejections": '{"nan": 2}', "rejected.nan": "2", "rejected.stale": "3"}
     assert guard_view(counts).rejections == 5
+
+
+def test_the_page_shows_what_steering_chose() -> None:
+    values = {"chunks.late": "9", "chunks.held": "0", "steering.base_rank": "3", "steering.value": "0.71"}
+    values |= {"steering.spread": "0.05", "steering.samples": "16"}
+    assert list(diagnostic_figures("deploy", values, GuiConfig().figures).items()) == [
+        ("deploy steering value", "0.71"),
+        ("deploy steering spread", "0.05"),
+        ("deploy steering base rank", "3"),
+        ("deploy steering samples", "16"),
+        ("deploy chunks held", "0"),
+    ]
+    assert diagnostic_figures("deploy", {}, GuiConfig().figures) == {}
 
 
 # -- what is drawn --------------------------------------------------------------------------------

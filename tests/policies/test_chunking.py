@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from policies.chunking import ChunkPolicy, ExecutionConfig
-from robot_rl.errors import ConfigError, SpecError
+from robot_rl.errors import ConfigError, SpecError, StaleError
 from robot_rl.types import ActionSpec, ArraySpec, Goal, ObservationSpec
 
 SPEC = ObservationSpec({"state": ArraySpec((2,))})
@@ -53,7 +53,10 @@ class Late:
         for entry in self.waiting:
             entry[0] -= 1
             if entry[0] == 0:
-                entry[1].set_result(entry[2]())
+                try:
+                    entry[1].set_result(entry[2]())
+                except StaleError as error:
+                    entry[1].set_exception(error)
         self.waiting = [entry for entry in self.waiting if entry[0] > 0]
 
 
@@ -221,8 +224,48 @@ def test_parameters_go_to_the_source_and_one_that_refuses_keeps_the_version():
 
 
 def test_nonsense_is_refused():
-    for options in ({"execute": 0}, {"blend": -1}, {"min_delay_s": -1.0}):
+    for options in ({"execute": 0}, {"blend": -1}, {"min_delay_s": -1.0}, {"patience_s": -1.0}):
         with pytest.raises(ConfigError):
             ExecutionConfig(**options)
     with pytest.raises(ConfigError, match="horizon of 8"):
         make(execute=9)
+
+
+class Silent(Source):
+    """Does not answer from one step of the episode to another."""
+
+    def __init__(self, begin, end):
+        super().__init__()
+        self.begin, self.end = begin, end
+
+    def sample(self, observation, goal, noise, seed, prefix):
+        if self.begin <= observation["state"][-1, 0] < self.end:
+            raise StaleError("nobody there")
+        return super().sample(observation, goal, noise, seed, prefix)
+
+
+def test_without_an_answer_the_old_chunk_is_played_then_the_arm_is_held_until_there_is_one():
+    policy, _, executor = make(delay=1, execute=4, asynchronous=True, source=Silent(4, 11))
+    played = play(policy, executor, 14, known_delay=1)
+    np.testing.assert_array_equal(played[:8], [(0, k) for k in range(8)])
+    assert (played[8:12] == 0).all()
+    np.testing.assert_array_equal(played[12:], [(11, 1), (11, 2)])
+    assert policy.counters.held == 4 and policy.counters.failed == 7 and policy.counters.late == 0
+
+
+def test_while_the_arm_waits_for_chunks_it_asks_again_no_sooner_than_it_would_have():
+    policy, _, _ = make(execute=3, source=Silent(3, 7))
+    played = play(policy, None, 12)
+    np.testing.assert_array_equal(played[:6], [(0, k) for k in range(6)])  # asked at 3 and 6
+    np.testing.assert_array_equal(played[6:8], [(0, 6), (0, 7)])
+    np.testing.assert_array_equal(played[8:], [(8, 0), (8, 1), (8, 2), (11, 0)])
+    assert policy.counters.failed == 2 and policy.counters.held == 0
+
+
+@pytest.mark.parametrize("delay", [None, 1])
+def test_without_patience_or_without_any_chunk_silence_ends_the_episode(delay):
+    for silent, patience_s, steps in ((Silent(4, 99), 0.0, 6), (Silent(0, 99), 60.0, 1)):
+        options = {"execute": 4, "asynchronous": delay is not None, "patience_s": patience_s}
+        policy, _, executor = make(delay=delay, source=silent, **options)
+        with pytest.raises(StaleError, match="nobody there"):
+            play(policy, executor, steps)

@@ -149,6 +149,16 @@ def test_bad_arguments_are_refused(tmp_path: Path, override: str, text: str) -> 
         graph(tmp_path, [{"name": "a", "command": ["x"]}], override, args={"headless": False, "n": 1})
 
 
+def test_a_number_that_need_not_be_given_is_left_to_the_node(tmp_path: Path) -> None:
+    nodes = [{"name": "a", "module": "m", "params": {"n": "${n}"}}]
+    for given, wanted in ([], None), (["n=0"], "n:=0"), (["n=0.5"], "n:=0.5"):
+        command = graph(tmp_path, nodes, *given, args={"n": None}).processes[0].command
+        assert [one for one in command if one.startswith("n:=")] == ([] if wanted is None else [wanted])
+    for wrong in ("n=", "n=many", "n=true"):
+        with pytest.raises(ConfigError, match="n must be a number"):
+            graph(tmp_path, nodes, wrong, args={"n": None})
+
+
 @pytest.mark.parametrize("namespace", ["a b", "1a", "a/../b", "a;b"])
 def test_bad_namespaces_are_refused(tmp_path: Path, namespace: str) -> None:
     with pytest.raises(ConfigError, match="namespace"):
