@@ -5,8 +5,9 @@ Shape letters: B batch, T observations, H horizon, A action, P prefix, K draws.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -95,6 +96,14 @@ class ChunkNet(nn.Module):
         placed = torch.zeros_like(noise) if prefix is None else functional.pad(prefix, (0, 0, 0, self.horizon - length))
         mask = (torch.arange(self.horizon, device=noise.device) < length).to(noise.dtype)
         return self.answer(Request(observation, whole, told, noise, fresh, placed, mask.expand(len(noise), -1)))
+
+
+def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    """Linear layers with GELU between them, as OGBench's actors (2410.20092)."""
+    layers: list[nn.Module] = []
+    for width, following in pairwise((inputs, *hidden)):
+        layers += [nn.Linear(width, following), nn.GELU()]
+    return nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
 
 
 def with_prefix(chunk: Tensor, prefix: Tensor, mask: Tensor) -> Tensor:
