@@ -66,6 +66,26 @@ def test_a_store_becomes_a_policy_that_evaluate_runs(data, tmp_path, capsys):
     assert "dpm_solver_2" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("algorithm", ["hiql", "ota"])
+def test_two_levels_are_learned_resumed_and_act(data, tmp_path, capsys, algorithm):
+    run_dir = tmp_path / "run"
+    small = ["policy.hidden=[16]", "critic.hidden=[16]", "batch_size=16", "--threads", "1", "--run-dir", str(run_dir)]
+    kind = [f"algorithm={algorithm}", f"critic={algorithm}", "policy=hiql"]
+    assert main(["offline", "task=cube-single", f"data={data}", *kind, *small, "algorithm.updates=4"]) == 0
+    summary = tmp_path / "result.json"
+    assert main(["evaluate", str(run_dir), "--episodes", "1", "--out", str(summary)]) == 0
+    assert len(json.loads(summary.read_text())["success_rate_by_goal"]) == 5
+    assert main(["steer", str(run_dir), str(run_dir)]) == 2
+    assert "does not value actions" in capsys.readouterr().err
+
+
+def test_two_levels_go_together(data, tmp_path, capsys):
+    for wrong in (["algorithm=hiql"], ["policy=hiql"], ["algorithm=hiql", "critic=goal", "policy=hiql"]):
+        line = ["offline", "task=cube-single", f"data={data}", *wrong, "--run-dir", str(tmp_path / "run")]
+        assert main(line) == 2
+        assert "critic=hiql policy=hiql" in capsys.readouterr().err
+
+
 def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     updates = "algorithm.updates=12"
