@@ -25,7 +25,7 @@ from robot_rl.value_heads import ScalarHead
 SPEC = ObservationSpec({"state": ArraySpec((2,), names=("x", "y"))})
 ACTION = ActionSpec(("x",), 0.1, 0.1)
 QUICK: dict[str, Any] = {"learning_rate": 1e-3, "warmup_updates": 0, "ema_decay": 0.98, "final_rate": 1.0}
-CRITIC_QUICK: dict[str, Any] = {"critic_learning_rate": 1e-3, "target_rate": 0.05}
+CRITIC_QUICK: dict[str, Any] = {"critic_learning_rate": 1e-3, "target_rate": 0.1}
 PLACES = InputConfig(goal_difference=False)
 CRITIC = HIQLCriticConfig(inputs=PLACES, hidden=(64, 64))
 OTA_CRITIC = HIQLCriticConfig(inputs=PLACES, hidden=(64, 64), levels=2)
@@ -90,9 +90,10 @@ FINAL, PRESENT, NEXT = GoalConfig(future=0, final=1), GoalConfig(future=0, prese
 
 
 def test_the_value_loss_by_hand():
-    learner = HIQLConfig(discount=0.9, expectile=0.7).build(Guess(), Levels())
+    critic = Levels()
+    learner = HIQLConfig(discount=0.9, expectile=0.7).build(Guess(), critic)
     with torch.no_grad():  # the online values differ from those of the target network
-        learner.levels.low.w.copy_(torch.tensor([-0.2, -0.3]))
+        critic.low.w.copy_(torch.tensor([-0.2, -0.3]))
     loss, metrics = learner.critic_loss(hand(learner, [3], FINAL, None))
     known, following = -np.array([0.5, 1.0]) * 12.0, -np.array([0.5, 1.0]) * 9.0
     target = -1.0 + 0.9 * following
@@ -133,9 +134,10 @@ def test_advantages_and_weights_of_both_levels_by_hand():
 
 
 def test_the_critic_takes_no_gradient_from_the_policy():
-    learner = HIQLConfig().build(Guess(), Levels())
+    critic = Levels()
+    learner = HIQLConfig().build(Guess(), critic)
     loss, _ = learner.policy_loss(hand(learner, [1], FINAL, None))
-    assert torch.autograd.grad(loss, [learner.levels.low.w], allow_unused=True) == (None,)
+    assert torch.autograd.grad(loss, [critic.low.w], allow_unused=True) == (None,)
 
 
 def test_targets_of_options_by_hand():
@@ -273,7 +275,7 @@ def test_options_order_far_places_where_single_steps_do_not():
 
     data = walks(folded, FOLDED, episodes=60, length=100, seed=0, turn=0.03, drift=drift, noise=0.6)
     policy = HIQLPolicyConfig(inputs=PLACES, hidden=(8,))  # only V matters here
-    learner, _ = learn(OTAConfig(**QUICK, **CRITIC_QUICK), OTA_CRITIC, policy, data, 400)
+    learner, _ = learn(OTAConfig(**QUICK, **CRITIC_QUICK), OTA_CRITIC, policy, data, 300)
     # the low level's V is HIQL's: same data, networks and updates
     assert ordered(learner.levels.high) > max(ordered(learner.levels.low) + 0.15, 0.5)
 
@@ -328,11 +330,13 @@ def test_nonsense_is_refused():
     for wrong in nonsense:
         with pytest.raises(ConfigError):
             OTAConfig(**wrong)
-    for wrong in ({"levels": 3}, {"representation": 0}, {"inputs": InputConfig(goal=False)}):
+    critics: list[dict[str, Any]] = [{"levels": 3}, {"representation": 0}, {"inputs": InputConfig(goal=False)}]
+    for wrong in critics:
         with pytest.raises(ConfigError):
             HIQLCriticConfig(**wrong)
     words = InputConfig(words=WordsConfig(encoder=""))
-    for wrong in ({"hidden": ()}, {"inputs": InputConfig(goal=False)}, {"inputs": words}):
+    policies: list[dict[str, Any]] = [{"hidden": ()}, {"inputs": InputConfig(goal=False)}, {"inputs": words}]
+    for wrong in policies:
         with pytest.raises(ConfigError):
             HIQLPolicyConfig(**wrong)
     with pytest.raises(ConfigError, match=r"levels=2"):
