@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from data.cache import Cache
 from data.episode import OBSERVATION
-from robot_rl.batch import Returns, Windows
+from robot_rl.batch import Returns, Subgoals, Windows
 from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from robot_rl.types import Label, Observation
 
 Padding = Literal["repeat", "zero"]
 PADDINGS = ("repeat", "zero")
+Rows = NDArray[np.int64]
 UNREACHED = -1
 """`Windows.goal_steps` of a goal that the window's episode does not lead to."""
 WORDLESS = -1
@@ -80,6 +81,8 @@ class WindowConfig:
     that the episode does not lead to."""
     start: bool = False
     """Whether they also hold an observation from which on the goal was brought about: a label's first one, else any."""
+    subgoals: Subgoals | None = None
+    """Places on the way to the goals, which they hold as well; none of them if None."""
 
     def __post_init__(self) -> None:
         if min(self.history, self.horizon) < 1:
@@ -190,13 +193,13 @@ class WindowSampler:
         valued = goal
         if self.config.value_goals is not None:
             valued = self._goal_rows(self.config.value_goals, row, last, rng)
-        on_the_way = (valued >= row) & (valued <= last)
-        goal_steps = np.where(on_the_way, valued - row, UNREACHED).astype(np.int64)
+        goal_steps = np.where(_leads_there(row, valued, last), valued - row, UNREACHED).astype(np.int64)
         history, ahead_rows = np.arange(1 - self.config.history, 1), np.arange(1, self.config.horizon + 1)
         action, mask = self._chunk(steps, self._ends[episode])
         reward, discount, ahead, terminated = self._sum_ahead(steps, self._ends[episode])
         if self._returns.of_goals:
             reward, terminated = self._sum_to_goals(goal_steps, ahead)
+        wanted = self.config.subgoals
         return Windows(
             observation=self._observe(np.maximum(row[:, None] + history, first[:, None])),
             action=action,
@@ -212,14 +215,14 @@ class WindowSampler:
             next_observation=self._observe(row + ahead),
             terminated=terminated,
             returns_to_go=self._returns_to_go[steps],
+            subgoal=self._observe(_on_the_way(row, goal, last, wanted.steps)) if wanted else {},
+            option=self._observe(_on_the_way(row, valued, last, wanted.option_steps)) if wanted else {},
         )
 
     def _observe(self, rows: NDArray[np.int64]) -> Observation:
         return {key: array[rows] for key, array in self._observations.items()}
 
-    def _chunk(
-        self, steps: NDArray[np.int64], end: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _chunk(self, steps: Rows, end: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Actions (B, H, A) from `steps` on, and 1 where they exist (B, H)."""
         wanted = steps[:, None] + np.arange(self.config.horizon)
         inside = wanted < end[:, None]
@@ -228,9 +231,7 @@ class WindowSampler:
             action = action * inside[..., None]
         return action.astype(np.float32), inside.astype(np.float32)
 
-    def _goal_rows(
-        self, goals: GoalConfig, row: NDArray[np.int64], last: NDArray[np.int64], rng: np.random.Generator
-    ) -> NDArray[np.int64]:
+    def _goal_rows(self, goals: GoalConfig, row: Rows, last: Rows, rng: np.random.Generator) -> Rows:
         size = len(row)
         weights = np.array([goals.future, goals.final, goals.present, goals.random])
         kind = rng.choice(4, size, p=weights / weights.sum())
@@ -244,9 +245,7 @@ class WindowSampler:
         anywhere = step + np.searchsorted(self._ends, step, side="right") + 1
         return np.choose(kind, [future, last, row, anywhere])
 
-    def _start_rows(
-        self, first: NDArray[np.int64], row: NDArray[np.int64], goal: NDArray[np.int64], rng: np.random.Generator
-    ) -> NDArray[np.int64]:
+    def _start_rows(self, first: Rows, row: Rows, goal: Rows, rng: np.random.Generator) -> Rows:
         """Any row up to the window's own, no farther from the goal than goals may lie."""
         longest = self.config.goals.max_steps
         earliest = first if longest is None else np.maximum(first, goal - longest)
@@ -274,6 +273,16 @@ class WindowSampler:
         powers = self._returns.discount ** np.arange(self._returns.steps)
         sums = np.concatenate([[0.0], np.cumsum(powers)])
         return -sums[np.where(reached, goal_steps, ahead)].astype(np.float32), reached.astype(np.float32)
+
+
+def _leads_there(row: Rows, goal: Rows, last: Rows) -> NDArray[np.bool_]:
+    """Whether episodes come to the goal (B,) from `row` on."""
+    return (goal >= row) & (goal <= last)
+
+
+def _on_the_way(row: Rows, goal: Rows, last: Rows, steps: int) -> Rows:
+    """Rows (B,) so many steps ahead, but not past the goal where the episode leads to it, nor past its end."""
+    return np.minimum(row + steps, np.where(_leads_there(row, goal, last), goal, last))
 
 
 def returns_to_go(rewards: NDArray[Any], ends: NDArray[np.int64], discount: float) -> NDArray[np.float32]:

@@ -5,8 +5,9 @@ Shape letters: B batch, T observations, H horizon, A action, P prefix, K draws.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -121,6 +122,14 @@ class ChunkNet(ChunkSampler):
         if self.inputs.normalizer is not None:
             self.inputs.normalizer.fit(*moments[STATE_KEY])
         self.actions.fit(*moments["action"])
+
+
+def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    """Linear layers with GELU between them, as OGBench's actors (2410.20092)."""
+    layers: list[nn.Module] = []
+    for width, following in pairwise((inputs, *hidden)):
+        layers += [nn.Linear(width, following), nn.GELU()]
+    return nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
 
 
 def with_prefix(chunk: Tensor, prefix: Tensor, mask: Tensor) -> Tensor:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from policies.chunk_net import ChunkNet, Request, with_prefix
+from policies.chunk_net import ChunkNet, Request, mlp, with_prefix
 from policies.chunking import ExecutionConfig
 from policies.inputs import InputConfig, InputTokens, Moments
 from policies.normalizer import Normalizer
+from robot_rl import losses
 from robot_rl.algorithms.imitation import TensorWindows
 from robot_rl.errors import ConfigError
 from robot_rl.types import ActionSpec, ObservationSpec
@@ -55,10 +55,8 @@ class GCBCModel(ChunkNet):
     def __init__(self, config: GCBCConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
         super().__init__(InputTokens(config.inputs, observation_spec), Normalizer(action_spec.dim), config.horizon)
         self.config = config
-        layers: list[nn.Module] = []
-        for width, following in pairwise((self.inputs.features * self.inputs.tokens, *config.hidden)):
-            layers += [nn.Linear(width, following), nn.GELU()]
-        self.net = nn.Sequential(*layers, nn.Linear(config.hidden[-1], config.horizon * action_spec.dim))
+        outputs = config.horizon * action_spec.dim
+        self.net = mlp(self.inputs.features * self.inputs.tokens, config.hidden, outputs)
 
     def fit_normalizers(self, moments: Moments) -> None:
         """Take mean and standard deviation of the data, if it normalizes."""
@@ -73,8 +71,8 @@ class GCBCModel(ChunkNet):
 
     def imitation_loss(self, windows: TensorWindows, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Negative log-likelihood under unit spread, up to a constant, over the actions that exist."""
-        error = self(windows.observation, windows.goal) - self.actions(windows.action)
-        return 0.5 * (error.square().sum(-1) * windows.mask).sum() / windows.mask.sum(), {}
+        mean = self(windows.observation, windows.goal)
+        return losses.cloning_loss(mean, self.actions(windows.action), windows.mask), {}
 
     def answer(self, request: Request) -> Tensor:
         """The mean chunk, whatever the noise."""

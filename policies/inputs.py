@@ -82,7 +82,9 @@ class InputTokens(nn.Module):
         self.goal_noise = config.goal_noise
         self.has_difference = config.goal and config.goal_difference and not config.words and spec.state_dim > 0
         self.has_offsets = bool(config.offsets_from)
-        self.tokens = config.history + self.has_offsets + config.goal + self.has_difference
+        self.seen = config.history + self.has_offsets
+        """Tokens that come first and tell nothing of the goal."""
+        self.tokens = self.seen + config.goal + self.has_difference
         self._keys = spec.image_keys
         self.normalizer = Normalizer(spec.state_dim) if spec.state_dim else None
         cameras = {}

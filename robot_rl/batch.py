@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robot_rl.errors import ConfigError
 from robot_rl.types import Observation
 
 
@@ -23,6 +24,20 @@ class Returns:
     chunk: bool = False
     """Whether all actions of these steps are wanted, as one (Q-chunking, 2507.07969). Then the sum goes on where the
     person takes over or lets go: it is that of the actions that were executed, whoever chose them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subgoals:
+    """What policies of two levels want beside a window: places on the way to its goals."""
+
+    steps: int = 10
+    """A subgoal is the observation so many steps ahead; nearer, where the goal or the episode's end is (2307.11949)."""
+    option_steps: int = 1
+    """So many steps (an option) count as one for the high level's value, less up to its goal (2505.12737)."""
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.option_steps) < 1:
+            raise ConfigError(f"subgoals and options lie at least 1 step ahead; got {self.steps}, {self.option_steps}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,8 @@ class Windows:
     next_observation: Observation  # each (B, ...)
     terminated: NDArray[np.float32]  # (B,) 1 where the task ended by then: do not bootstrap
     returns_to_go: NDArray[np.float32]  # (B,) discounted sum to the episode's end; if cut short, of what was seen
+    subgoal: Observation = field(default_factory=dict)  # each (B, ...), on the way to `goal`; empty unless asked for
+    option: Observation = field(default_factory=dict)  # each (B, ...), where an option towards the value's goal ends
 
     def __len__(self) -> int:
         return len(self.action)

@@ -139,6 +139,33 @@ def expectile_weight(advantage: Tensor, expectile: float) -> Tensor:
     return torch.where(advantage < 0.0, 1.0 - expectile, expectile)
 
 
+def implicit_value_weight(target: Tensor, known: Tensor, expectile: float) -> Tensor:
+    """Weight (B,) of the members' errors in V, by targets and values (N, B), both of the target network.
+
+    Implicit V-learning (HIQL, 2307.11949, section 4.2; as in 2410.20092): the advantage, least target less mean value,
+    decides what was better than expected.
+    """
+    return expectile_weight(target.amin(0) - known.mean(0), expectile)
+
+
+def option_outcome(goal_steps: Tensor, option_steps: int) -> tuple[Tensor, Tensor]:
+    """Reward (B,) of an option, -1 unless the goal is reached already, and whether it ends at the goal (B,).
+
+    An option lasts `option_steps`, or until its goal, which lies `goal_steps` (B,) ahead, -1 for never (OTA,
+    2505.12737, section 4).
+    """
+    ends_there = (goal_steps >= 0) & (goal_steps <= option_steps)
+    return -(goal_steps != 0).float(), ends_there.float()
+
+
+def cloning_loss(mean: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Negative log-likelihood of `target` (..., D) under unit spread about `mean`, up to a constant (0-d).
+
+    Averaged with `weight` (...).
+    """
+    return 0.5 * ((mean - target).square().sum(-1) * weight).sum() / weight.sum()
+
+
 def awr_weight(advantage: Tensor, temperature: float, largest: float) -> Tensor:
     """Weight exp(advantage / temperature) of imitating each action (B,), at most `largest` (AWR, 1910.00177)."""
     return (advantage / temperature).exp().clamp(max=largest)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from robot_rl.algorithms.flat import FlatAdam, FlatParameters, copy_into
 from robot_rl.algorithms.networks import Augment, TensorObservation, find_device
-from robot_rl.batch import Windows
+from robot_rl.batch import Subgoals, Windows
 from robot_rl.errors import ConfigError, DataError
 
 
@@ -77,6 +77,10 @@ class ImitationConfig:
     def build(self, model: nn.Module, critic: nn.Module | None, augment: Augment | None = None) -> Imitation:
         """The trainer; only offline RL has a critic."""
         return Imitation(self, model, augment)
+
+    def subgoals(self) -> Subgoals | None:
+        """What windows hold of the way to their goals; only algorithms of two levels want any."""
+        return None
 
 
 class Imitation:

@@ -66,10 +66,13 @@ class ValueWindows:
     action: Tensor  # (B, H, A), at random after the episode's end
     goal: TensorObservation  # each (B, ...), that rewards and ends speak of
     next_observation: TensorObservation  # each (B, 1, ...)
+    subgoal: TensorObservation  # each (B, 1, ...), on the way to the policy's goal; or empty
+    option: TensorObservation  # each (B, 1, ...), where an option towards `goal` ends; or empty
     reward: Tensor  # (B,)
     discount: Tensor  # (B,)
     terminated: Tensor  # (B,)
     returns_to_go: Tensor  # (B,)
+    goal_steps: Tensor  # (B,) steps until `goal` was observed; -1 where that never was
 
     @property
     def observation(self) -> TensorObservation:
@@ -97,9 +100,13 @@ class AWR:
         if min(self.temperature, self.largest) <= 0.0:
             raise ConfigError(f"temperature and largest weight of AWR must be positive, got {self}")
 
+    def weight(self, advantage: Tensor) -> Tensor:
+        """How much an action (B,) of such an advantage counts."""
+        return losses.awr_weight(advantage, self.temperature, self.largest)
+
     def loss(self, learner: OfflineRL, data: ValueWindows) -> tuple[Tensor, dict[str, Tensor]]:
         advantage = learner.advantage(data)
-        weight = losses.awr_weight(advantage, self.temperature, self.largest)
+        weight = self.weight(advantage)
         weighted = replace(data.policy, mask=data.policy.mask * weight.unsqueeze(1))
         loss, metrics = learner.actor.loss(weighted, learner.generator)
         return loss, metrics | {"advantage": advantage.mean(), "weight": weight.mean()}
@@ -183,6 +190,10 @@ class OfflineRL(Imitation):
         """What the critic minimises (0-d), and 0-d tensors to log."""
         raise NotImplementedError
 
+    def policy_loss(self, data: ValueWindows) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the policy minimises (0-d), and 0-d tensors to log."""
+        return self.offline.extraction.loss(self, data)
+
     @torch.no_grad()
     def advantage(self, data: ValueWindows) -> Tensor:
         """Q - V (B,) of the data's actions under the policy's goals, the least member's Q."""
@@ -205,7 +216,7 @@ class OfflineRL(Imitation):
         return self.actor.propose(observation, goal, noise)
 
     def backup(self, data: ValueWindows, next_value: Tensor) -> Tensor:
-        """Target (B,) of Q."""
+        """Target (..., B) of the values before, from the next ones (..., B)."""
         target = losses.td_target(data.reward, data.terminated, next_value, data.discount)
         return target if self.offline.value_range is None else target.clamp(*self.offline.value_range)
 
@@ -214,28 +225,36 @@ class OfflineRL(Imitation):
         loss, metrics = self.critic_loss(data)
         self._critic_adam.minimise(loss)
         self._target_flat.follow(self._critic_flat, self.offline.target_rate)
-        actor_loss, more = self.offline.extraction.loss(self, data)
+        actor_loss, more = self.policy_loss(data)
         return actor_loss, {"critic_loss": loss.detach(), **metrics, **more}
 
     @torch.no_grad()
     def evaluate(self, windows: Windows) -> dict[str, Tensor]:
         """The averaged policy's loss and the critic's on windows that they were not trained on."""
+        drawn = self._generator.get_state()
         found = super().evaluate(windows)
+        self._generator.manual_seed(self.config.seed)
         loss, _ = self.critic_loss(self.load(windows, augment=False))
+        self._generator.set_state(drawn)  # looking does not change what is learned
         return found | {"critic_loss": loss}
 
     def load(self, windows: Windows, *, augment: bool = True) -> ValueWindows:
         """To the device, images shifted at random."""
         policy = self._load(windows, augment=augment)
-        following = self._observe(windows.next_observation, augment)
-        rewards = (windows.reward, windows.discount, windows.terminated, windows.returns_to_go)
+        following, subgoal, option = (
+            {key: value.unsqueeze(1) for key, value in self._observe(one, augment).items()}
+            for one in (windows.next_observation, windows.subgoal, windows.option)
+        )
+        rewards = (windows.reward, windows.discount, windows.terminated, windows.returns_to_go, windows.goal_steps)
         # Past the end an action has no effect. Padding there would be taken for a sign of success, and be exploited.
         noise = torch.rand(policy.action.shape, generator=self._generator, device=self.device) * 2.0 - 1.0
         return ValueWindows(
             policy,
             torch.where(policy.mask.unsqueeze(-1) > 0.5, policy.action, noise),
             self._observe(windows.value_goal, augment) if windows.value_goal else policy.goal,
-            {key: value.unsqueeze(1) for key, value in following.items()},
+            following,
+            subgoal,
+            option,
             *(self._move(one) for one in rewards),
         )
 

@@ -20,8 +20,10 @@ from data.windows import GoalConfig, Padding, Parts, WindowConfig, WindowSampler
 from policies.augmentation import random_crop
 from policies.chunk_net import ChunkNet, ChunkSampler
 from policies.chunking import ChunkPolicy, ChunkSource
+from policies.hiql import HIQLCriticConfig, HIQLCriticNet, HIQLPolicyConfig
 from policies.torch_source import TorchSource
 from policies.values import ChunkCriticConfig, ChunkCriticNet
+from robot_rl.algorithms.hiql import HIQLConfig
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig
 from robot_rl.algorithms.offline import OfflineConfig
 from robot_rl.apps.config import group_choices
@@ -52,12 +54,12 @@ class ImitationExperiment:
     data: Path
     """The episode store to learn from."""
     policy: Any
-    """The policy's own dataclass (`ScoreConfig`, `GCBCConfig`, `ACTConfig`)."""
+    """The policy's own dataclass (`ScoreConfig`, `GCBCConfig`, `ACTConfig`, `HIQLPolicyConfig`)."""
     algorithm: ImitationConfig
-    """Optimiser, updates, device; or offline RL (`IQLConfig`, `CalQLConfig`), which also learns a critic."""
+    """Optimiser, updates, device; or offline RL (`IQLConfig`, `CalQLConfig`, `HIQLConfig`), with a critic, too."""
     goals: GoalConfig = field(default_factory=GoalConfig)
     """Where goals come from."""
-    critic: ChunkCriticConfig | None = None
+    critic: ChunkCriticConfig | HIQLCriticConfig | None = None
     """The critic's networks; of offline RL."""
     value_goals: GoalConfig | None = None
     """Where goals come from that values are learned of, if not as those of the policy."""
@@ -89,7 +91,17 @@ class ImitationExperiment:
         if not hasattr(self.policy, "build"):
             choices = ", ".join(name for name in group_choices("policy") if not name.startswith(STEPWISE))
             raise ConfigError(f"{type(self.policy).__name__} does not learn chunks; policies that do: {choices}")
+        self._check_levels()
         self._check_critic()
+
+    def _check_levels(self) -> None:
+        parts = (self.algorithm, self.critic, self.policy)
+        kinds = (HIQLConfig, HIQLCriticConfig, HIQLPolicyConfig)
+        if len({isinstance(one, kind) for one, kind in zip(parts, kinds, strict=True)}) > 1:
+            raise ConfigError(
+                "two levels are learned by robot-rl offline, and go together: algorithm=hiql critic=hiql policy=hiql, "
+                "or algorithm=ota critic=ota policy=hiql; got " + ", ".join(type(one).__name__ for one in parts)
+            )
 
     def _check_critic(self) -> None:
         kind, critic = type(self.algorithm).__name__, self.critic
@@ -143,6 +155,7 @@ def open_material(experiment: ImitationExperiment) -> Material:
         policy.sees_future,
         value_goals=experiment.value_goals,
         start=policy.inputs.words is not None,
+        subgoals=experiment.algorithm.subgoals(),
     )
     labels = read_labels(experiment.data) if policy.inputs.words is not None else {}
     texts = texts_of(labels)
@@ -182,7 +195,9 @@ def build_model(experiment: ImitationExperiment, observation: ObservationSpec, a
         return experiment.policy.build(observation, action)
 
 
-def build_critic(experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec) -> ChunkCriticNet:
+def build_critic(
+    experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec
+) -> ChunkCriticNet | HIQLCriticNet:
     """The critic's networks with weights drawn from the experiment's seed; `ConfigError` where it has none."""
     if experiment.critic is None:
         raise ConfigError(f"{type(experiment.algorithm).__name__} learns no critic; robot-rl offline does")

@@ -4,6 +4,7 @@
   robot-rl offline task=lift data=runs/mixed/lift algorithm=cal_ql
   robot-rl offline task=lift data=runs/mixed/lift policy=score policy.horizon=16
   robot-rl offline task=cube-single data=runs/play/cube-single algorithm=gciql critic=goal batch_size=1024
+  robot-rl offline task=cube-single data=runs/play/cube-single algorithm=hiql critic=hiql policy=hiql batch_size=1024
   robot-rl offline --run-dir runs/offline/lift_iql_seed0 --resume
 
 The policy runs with `robot-rl evaluate`; the critic also steers any other policy of the task: `robot-rl steer --help`.

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from policies.parameters import load_parameters
 from policies.steered import SteeredPolicy, SteeringConfig, TorchCritic
+from policies.values import ChunkCriticNet
 from robot_rl.algorithms.offline import CRITIC
 from robot_rl.apps.config import positive
 from robot_rl.apps.imitation import ImitationExperiment, build_critic
@@ -44,6 +45,8 @@ def load_critic(path: Path, task: Any) -> TorchCritic:
         if known != shown:
             raise SpecError(f"the critic's {name} is {known}, the policy's task has {shown}")
     net = build_critic(experiment, task.observation_spec, task.action_spec)
+    if not isinstance(net, ChunkCriticNet):
+        raise ConfigError(f"the critic of {run_dir} does not value actions, and cannot choose among them; gciql's does")
     try:
         with safe_open(checkpoint / "algorithm.safetensors", "pt") as tensors:
             names = [name for name in tensors.keys() if name.startswith(CRITIC)]  # noqa: SIM118 (no mapping)

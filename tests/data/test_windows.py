@@ -5,7 +5,7 @@ import pytest
 
 from data.loader import load_batches
 from data.windows import UNREACHED, WORDLESS, GoalConfig, Parts, WindowConfig, WindowSampler, returns_to_go
-from robot_rl.batch import Returns
+from robot_rl.batch import Returns, Subgoals
 from robot_rl.errors import ConfigError, DataError
 
 LENGTHS = (5, 1, 8)
@@ -154,6 +154,38 @@ def test_values_may_be_learned_of_other_goals_than_the_policy():
     assert at([1]).value_goal == {}
 
 
+def test_a_subgoal_lies_ahead_but_neither_past_the_goal_nor_past_the_end():
+    subgoals = Subgoals(steps=3)
+    final = WindowConfig(goals=GoalConfig(final=1, future=0), subgoals=subgoals)
+    windows = at([0, 3, 4, 5, 6, 12], config=final)
+    np.testing.assert_array_equal(states(windows.subgoal), [3, 5, 5, 101, 203, 208])
+    np.testing.assert_array_equal(windows.subgoal["image/front"][:, 0, 0, 0], [3, 5, 5, 101, 203, 208])
+    near = at([0, 6, 13], config=WindowConfig(goals=GoalConfig(max_steps=2, min_steps=2), subgoals=subgoals))
+    np.testing.assert_array_equal(states(near.goal), [2, 202, 208])
+    np.testing.assert_array_equal(states(near.subgoal), [2, 202, 208])
+    here = at([3], config=WindowConfig(goals=GoalConfig(present=1, future=0), subgoals=subgoals))
+    np.testing.assert_array_equal(states(here.subgoal), [3])
+    elsewhere = at([1] * 200, config=WindowConfig(goals=GoalConfig(random=1, future=0), subgoals=subgoals))
+    goal = states(elsewhere.goal)
+    np.testing.assert_array_equal(
+        states(elsewhere.subgoal), np.where((goal >= 1) & (goal <= 5), np.minimum(goal, 4), 4)
+    )
+    assert set(goal) > {1, 2, 3} and goal.max() > 200
+    assert at([0]).subgoal == at([0]).option == {}
+
+
+def test_an_option_heads_for_the_goal_of_the_values_the_subgoal_for_that_of_the_policy():
+    config = WindowConfig(
+        goals=GoalConfig(final=1, future=0),
+        value_goals=GoalConfig(max_steps=2, min_steps=2),
+        subgoals=Subgoals(steps=4, option_steps=3),
+    )
+    windows = at([0, 3, 6], config=config)
+    np.testing.assert_array_equal(states(windows.subgoal), [4, 5, 204])
+    np.testing.assert_array_equal(states(windows.option), [2, 5, 202])
+    np.testing.assert_array_equal(windows.goal_steps, [2, 2, 2])
+
+
 def test_only_the_chosen_episodes_are_drawn_from():
     chosen = sampler(episodes=np.array([False, True, True]))
     assert len(chosen) == 9
@@ -191,6 +223,8 @@ def test_workers_deliver_the_same_batches_in_the_same_order():
         lambda: WindowConfig(history=0),
         lambda: WindowConfig(horizon=0),
         lambda: WindowConfig(padding="wrap"),
+        lambda: Subgoals(steps=0),
+        lambda: Subgoals(option_steps=0),
     ],
 )
 def test_nonsense_is_refused(wrong):

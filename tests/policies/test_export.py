@@ -17,6 +17,7 @@ from policies.chunking import ChunkPolicy, ExecutionConfig
 from policies.denoisers import MLPConfig, TransformerConfig
 from policies.export import compare, export_bundle
 from policies.gcbc import GCBCConfig
+from policies.hiql import HIQLPolicyConfig
 from policies.inputs import InputConfig
 from policies.processes import DDPMProcess
 from policies.score import ScoreConfig
@@ -36,6 +37,7 @@ CASES = {
     ),
     "ddpm": (ScoreConfig(horizon=6, network=SMALL, process=DDPMProcess(), sampler="ddpm", steps=5, clip=1.0), STATE),
     "gcbc": (GCBCConfig(), STATE),
+    "hiql": (HIQLPolicyConfig(horizon=2), MIXED),
     "act": (ACTConfig(horizon=6, width=32, heads=4, encoder_layers=1, execution=ExecutionConfig(execute=4)), STATE),
 }
 

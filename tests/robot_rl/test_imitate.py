@@ -20,6 +20,7 @@ from robot_rl.errors import ConfigError, SpecError
 pytest.importorskip("ogbench")
 
 SMALL = ["task=cube-single", "policy.network.width=32", "policy.network.blocks=1", "batch_size=16"]
+LEVELS = ["task=cube-single", "policy=hiql", "policy.hidden=[16]", "critic.hidden=[16]", "batch_size=16"]
 POLICIES = (
     "act",
     "act_jepa",
@@ -47,8 +48,8 @@ def data(tmp_path_factory):
     return path
 
 
-def run(data, run_dir, *extra):
-    return main(["imitate", *SMALL, f"data={data}", "--run-dir", str(run_dir), "--threads", "1", *extra])
+def run(data, run_dir, *extra, command=("imitate", *SMALL)):
+    return main([*command, f"data={data}", "--run-dir", str(run_dir), "--threads", "1", *extra])
 
 
 def weights(run_dir: Path, step: int):
@@ -66,10 +67,30 @@ def test_a_store_becomes_a_policy_that_evaluate_runs(data, tmp_path, capsys):
     assert "dpm_solver_2" in capsys.readouterr().err
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("algorithm", ["hiql", "ota"])
+def test_two_levels_are_learned_and_act(data, tmp_path, capsys, algorithm):
+    run_dir, summary = tmp_path / "run", tmp_path / "result.json"
+    command = ("offline", *LEVELS, f"algorithm={algorithm}", f"critic={algorithm}")
+    assert run(data, run_dir, "algorithm.updates=4", command=command) == 0
+    assert main(["evaluate", str(run_dir), "--episodes", "1", "--out", str(summary)]) == 0
+    assert len(json.loads(summary.read_text())["success_rate_by_goal"]) == 5
+    assert main(["steer", str(run_dir), str(run_dir)]) == 2
+    assert "does not value actions" in capsys.readouterr().err
+
+
+def test_two_levels_go_together(data, tmp_path, capsys):
+    for wrong in (["algorithm=hiql"], ["critic=goal", "policy=hiql"], ["algorithm=hiql", "critic=goal", "policy=hiql"]):
+        assert run(data, tmp_path / "run", *wrong, command=("offline", "task=cube-single")) == 2
+        assert "critic=hiql policy=hiql" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [("imitate", *SMALL), ("offline", *LEVELS, "algorithm=ota", "critic=ota")], ids=lambda one: one[0]
+)
+def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path, monkeypatch, command):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     updates = "algorithm.updates=12"
-    assert run(data, whole, updates) == 0
+    assert run(data, whole, updates, command=command) == 0
     original = Imitation.update
 
     def update(self, windows):
@@ -78,10 +99,10 @@ def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path, monkeypat
         return original(self, windows)
 
     monkeypatch.setattr(Imitation, "update", update)
-    assert run(data, broken, updates) == 130
+    assert run(data, broken, updates, command=command) == 130
     monkeypatch.setattr(Imitation, "update", original)
     assert [one.name for one in (broken / "checkpoints").iterdir()] == ["step_000000005"]
-    assert main(["imitate", "--run-dir", str(broken), "--resume", "--threads", "1"]) == 0
+    assert main([command[0], "--run-dir", str(broken), "--resume", "--threads", "1"]) == 0
     for name, value in weights(whole, 12).items():
         np.testing.assert_array_equal(value, weights(broken, 12)[name])
 
@@ -123,8 +144,8 @@ def test_every_policy_of_conf_is_built(policy):
 
 
 def test_the_list_of_policies_is_that_of_conf():
-    stepwise = {"gaussian", "gaussian_pixels", "expo", "q_chunking"}
-    assert {path.stem for path in (CONF_DIR / "policy").glob("*.yaml")} - stepwise == set(POLICIES)
+    elsewhere = {"gaussian", "gaussian_pixels", "expo", "q_chunking", "hiql"}
+    assert {path.stem for path in (CONF_DIR / "policy").glob("*.yaml")} - elsewhere == set(POLICIES)
     with pytest.raises(ConfigError):
         compose("imitate", ["held_out=1.0"], ImitationExperiment)
 
