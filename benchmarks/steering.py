@@ -109,7 +109,7 @@ class ShuffledCritic:
 
     def values(self, observation: Any, goal: Any, chunks: Any) -> Any:
         other = self._states[self._random.integers(len(self._states))]
-        return self._critic.values({"state": other[None]}, goal, chunks)
+        return self._critic.values({"state": np.array(other[None])}, goal, chunks)
 
 
 CONTROLS: dict[str, Callable[[Any, int, Any], Any]] = {"random": RandomCritic, "shuffled": ShuffledCritic}
