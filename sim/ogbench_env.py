@@ -107,8 +107,13 @@ class OgbenchTask:
 class OgbenchEnv:
     """Implements `robot_rl.protocols.Env`."""
 
-    def __init__(self, task: str, *, cameras: tuple[str, ...] = (), play: bool = False) -> None:
-        """`play`: no goal, no success, episodes of `PLAY_STEPS`, targets for the oracles. `cameras`: () or (front,)."""
+    def __init__(
+        self, task: str, *, cameras: tuple[str, ...] = (), play: bool = False, steps: int | None = None
+    ) -> None:
+        """`play`: no goal, no success, episodes of `PLAY_STEPS`, targets for the oracles. `cameras`: () or (front,).
+
+        `steps`: length of the episodes, if another.
+        """
         self.observation_spec = _observation_spec(task, cameras)
         self.task = task
         self._names = state_names(task)
@@ -119,7 +124,7 @@ class OgbenchEnv:
         self._play = play
         if cameras:
             use_gl(choose_gl())
-        self.env = _make(task, play, bool(cameras))
+        self.env = _make(task, play, bool(cameras), steps)
         self._inner: Any = self.env.unwrapped
         self._instruction: tuple[Instruction, View] | None = None
 
@@ -236,7 +241,7 @@ def _observation_spec(task: str, cameras: tuple[str, ...]) -> ObservationSpec:
     return ObservationSpec(arrays)
 
 
-def _make(task: str, play: bool, pixels: bool) -> gym.Env[Any, Any]:
+def _make(task: str, play: bool, pixels: bool, wanted_steps: int | None) -> gym.Env[Any, Any]:
     with warnings.catch_warnings():  # of a missing X11 by glfw, of casting the action's bounds by gymnasium
         warnings.simplefilter("ignore")
         try:
@@ -251,7 +256,7 @@ def _make(task: str, play: bool, pixels: bool) -> gym.Env[Any, Any]:
         arguments |= {"height": height, "width": width, "visualize_info": not pixels}
         original = cast("type[Any]", load_env_creator(str(spec.entry_point)))
         repeatable: Any = type("Repeatable", (_RepeatableGoals, original), {})
-        return gym.wrappers.TimeLimit(repeatable(**arguments), int(steps or PLAY_STEPS))
+        return gym.wrappers.TimeLimit(repeatable(**arguments), int(wanted_steps or steps or PLAY_STEPS))
 
 
 class _RepeatableGoals:

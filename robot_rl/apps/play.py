@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from robot_rl.apps.config import positive
 from robot_rl.apps.gathering import Order, add_order, gather
 from robot_rl.apps.players import CHOICES, make_play
 
@@ -22,6 +23,7 @@ from robot_rl.apps.players import CHOICES, make_play
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", choices=CHOICES)
     parser.add_argument("--out", type=Path, help="the episode store (default: runs/play/<task>)")
+    parser.add_argument("--steps", type=positive, help="length of an episode (default: 1001 in OGBench, 500 elsewhere)")
     add_order(parser, episodes=1000)
 
 
@@ -29,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     path = args.out or Path("runs/play") / args.task
     configuration = {"play": args.task, "seed": args.seed, "cameras": list(args.cameras)}
-    make = partial(make_play, args.task, tuple(args.cameras))
+    make = partial(make_play, args.task, tuple(args.cameras), args.steps)
     store = gather(make, Order(args.episodes, args.seed, args.jobs), path, configuration, console)
     console.print(f"{path}: {len(store)} episodes, {store.steps} steps")
     return 0

@@ -18,15 +18,16 @@ CHOICES = (*ogbench_env.TASKS, *players.PLAYED)
 GOLDEN = (5**0.5 - 1) / 2
 
 
-def make_play(task: str, cameras: tuple[str, ...] = ()) -> Scene:
-    """A world without a task and a player in it. `task`: one of `CHOICES`."""
+def make_play(task: str, cameras: tuple[str, ...] = (), steps: int | None = None) -> Scene:
+    """A world without a task and a player in it. `task`: one of `CHOICES`; `steps` of an episode, if not as usual."""
     if task in ogbench_env.TASKS:
-        env = ogbench_env.OgbenchEnv(task, cameras=cameras, play=True)
+        env = ogbench_env.OgbenchEnv(task, cameras=cameras, play=True, steps=steps)
         alone = _alone(env, ogbench_play.OgbenchPlayer(env))
         # the oracles draw from numpy's global generator, so there is nothing to seed
         return Scene(env, "play", lambda index, seed: (alone, ""), lambda states: ogbench_play.healthy(task, states))
     experiment = load_experiment([f"task={task}"])
-    config = replace(experiment.task.env, ends_at_success=False, max_steps=players.PLAY_STEPS, cameras=cameras)
+    longest = steps or players.PLAY_STEPS
+    config = replace(experiment.task.env, ends_at_success=False, max_steps=longest, cameras=cameras)
     robot_env = build_env(replace(experiment, task=replace(experiment.task, env=config)))
     player = players.RobosuitePlayer(task, robot_env)
     control = _alone(robot_env, player)

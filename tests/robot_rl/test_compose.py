@@ -1,7 +1,6 @@
 """`robot-rl compose`: runs become one, weights are found on start states of their own, misfits are named."""
 
 import json
-import multiprocessing
 
 import numpy as np
 import pytest
@@ -28,11 +27,8 @@ SMALL = ["task=cube-single", "policy.network.width=32", "policy.network.blocks=1
 def runs(tmp_path_factory):
     """Directories of runs on one store: EDM, flow with another history, a longer horizon, cloning."""
     path = tmp_path_factory.mktemp("compose")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sim.ogbench_env.PLAY_STEPS", 40)
-        context = multiprocessing.get_context("fork")
-        patch.setattr("robot_rl.apps.gathering.multiprocessing.get_context", lambda kind: context)
-        assert main(["play", "cube-single", "--episodes", "3", "--jobs", "1", "--out", str(path / "store")]) == 0
+    short = ["--episodes", "3", "--steps", "40", "--jobs", "1"]
+    assert main(["play", "cube-single", *short, "--out", str(path / "store")]) == 0
     for name, updates, extra in (
         ("edm", 3, ["policy=score"]),
         ("flow", 2, ["policy=flow", "policy.inputs.history=2"]),

@@ -1,7 +1,6 @@
 """`robot-rl imitate`: from a store to a policy that runs, resumed as if nothing had happened."""
 
 import json
-import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -40,11 +39,8 @@ POLICIES = (
 def data(tmp_path_factory):
     """Three episodes of play, 40 steps each."""
     path = tmp_path_factory.mktemp("play") / "store"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sim.ogbench_env.PLAY_STEPS", 40)
-        context = multiprocessing.get_context("fork")
-        patch.setattr("robot_rl.apps.gathering.multiprocessing.get_context", lambda kind: context)
-        assert main(["play", "cube-single", "--episodes", "3", "--jobs", "1", "--out", str(path)]) == 0
+    short = ["--episodes", "3", "--steps", "40", "--jobs", "1"]
+    assert main(["play", "cube-single", *short, "--out", str(path)]) == 0
     return path
 
 
