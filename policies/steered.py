@@ -173,7 +173,6 @@ class SteeredPolicy:
         self.steering = Steering(critic, config)
         self._random = np.random.default_rng(seed)
         self._goal: Observation = {}
-        self._steers_chunks = isinstance(base, ChunkPolicy)
         self.deterministic = False  # candidates are draws; kept for the interface of learned policies
         if isinstance(base, ChunkPolicy):
             base.source = SteeredSource(as_many(base.source), self.steering)
@@ -203,7 +202,7 @@ class SteeredPolicy:
 
     def act(self, observation: Observation) -> FloatArray:
         """Action (A,)."""
-        if self._steers_chunks:
+        if isinstance(self.base, ChunkPolicy):
             return self.base.act(observation)
         actions = np.stack([self.base.act(observation) for _ in range(self.steering.config.samples)])
         seen = {key: value[None] for key, value in observation.items()}

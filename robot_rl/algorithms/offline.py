@@ -184,7 +184,6 @@ class OfflineRL(Imitation):
         self._target = copy.deepcopy(self._critic).requires_grad_(False)
         self.target = cast(Critic, self._target)
         self._target_flat = FlatParameters(self._target)
-        self.generator = self._generator
 
     def critic_loss(self, data: ValueWindows) -> tuple[Tensor, dict[str, Tensor]]:
         """What the critic minimises (0-d), and 0-d tensors to log."""
@@ -207,6 +206,11 @@ class OfflineRL(Imitation):
         with torch.no_grad():
             features = self.critic.features(observation, goal)
         return self.critic.head.value(self.critic.q(features, chunk, frozen=True))
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Of every random draw."""
+        return self._generator
 
     def propose(self, observation: TensorObservation, goal: TensorObservation) -> Tensor:
         """One chunk (B, H, A) of the policy for each observation."""
