@@ -26,8 +26,8 @@ from data.store import EpisodeStore
 from robot_rl.errors import DataError
 
 CACHE = "cache"
-STATISTICS = "statistics.json"
-LAYOUT = 2
+STATISTICS, SYNTHETIC_STATISTICS = "statistics.json", "synthetic_statistics.json"
+LAYOUT = 3
 """Of the cache's files; another one is built anew."""
 BLOCK_BYTES = 64 << 20
 
@@ -36,7 +36,8 @@ BLOCK_BYTES = 64 << 20
 class Cache:
     """Memory maps of whole arrays (rows as in the store), the episodes' ends in steps, descriptions.
 
-    `statistics` are those of the arrays of floats, over the usable episodes; they were taken while copying.
+    `statistics` are those of the arrays of floats, over the usable episodes that were recorded; they were taken while
+    copying. Of the synthetic ones there are statistics apart.
     """
 
     path: Path
@@ -44,6 +45,11 @@ class Cache:
     ends: NDArray[np.int64]
     infos: tuple[EpisodeInfo, ...]
     statistics: Mapping[str, Statistics]
+    synthetic_statistics: Mapping[str, Statistics]
+
+    def statistics_to_learn_from(self) -> Mapping[str, Statistics]:
+        """Of what was recorded; where nothing was, of what is synthetic."""
+        return self.statistics if any(one.count for one in self.statistics.values()) else self.synthetic_statistics
 
 
 def open_cache(store: EpisodeStore) -> Cache:
@@ -59,8 +65,8 @@ def open_cache(store: EpisodeStore) -> Cache:
 
 
 def fingerprint(store: EpisodeStore) -> str:
-    """Checksum over the checksums of all episodes' arrays, and which may be used."""
-    episodes = [[info.usable, dict(sorted(info.crc32.items()))] for info in store.infos]
+    """Checksum over the checksums of all episodes' arrays, which may be used and which are synthetic."""
+    episodes = [[info.usable, info.synthetic, dict(sorted(info.crc32.items()))] for info in store.infos]
     content = [LAYOUT, [int(end) for end in store.ends], episodes]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
@@ -83,10 +89,10 @@ def _map(store: EpisodeStore, path: Path) -> Cache | None:
         if arrays[key].shape != shape or arrays[key].dtype != array.dtype:
             return None
     try:
-        statistics = read_statistics(path / STATISTICS)
+        statistics = [read_statistics(path / name) for name in (STATISTICS, SYNTHETIC_STATISTICS)]
     except DataError:
         return None
-    return Cache(path, arrays, store.ends, store.infos, statistics)
+    return Cache(path, arrays, store.ends, store.infos, *statistics)
 
 
 def _build(store: EpisodeStore, path: Path) -> None:
@@ -97,7 +103,7 @@ def _build(store: EpisodeStore, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     partial.mkdir()
-    statistics: dict[str, Statistics] = {}
+    statistics: dict[bool, dict[str, Statistics]] = {False: {}, True: {}}
     try:
         for key, array in store.arrays.items():
             length = store.length(key)
@@ -108,17 +114,19 @@ def _build(store: EpisodeStore, path: Path) -> None:
             target = np.lib.format.open_memmap(file, "w+", array.dtype, (length, *array.shape[1:]))
             chunk = array.chunks[0]
             block = max(BLOCK_BYTES // (_row_bytes(array) * chunk), 1) * chunk
-            running = RunningStatistics(array.shape[1:]) if array.dtype == np.float32 else None
-            used = _used_rows(store, key)
+            is_float = array.dtype == np.float32
+            running = {kind: RunningStatistics(array.shape[1:]) for kind in statistics if is_float}
+            used = {kind: _used_rows(store, key, kind) for kind in running}
             for begin in range(0, length, block):
                 rows = slice(begin, min(begin + block, length))
                 target[rows] = array[rows]
-                if running is not None:
-                    running.update(target[rows][used[rows]])
+                for kind, one in running.items():
+                    one.update(target[rows][used[kind][rows]])
             target.flush()
-            if running is not None:
-                statistics[key] = running.result()
-        write_statistics(partial / STATISTICS, statistics)
+            for kind, one in running.items():
+                statistics[kind][key] = one.result()
+        for kind, name in ((False, STATISTICS), (True, SYNTHETIC_STATISTICS)):
+            write_statistics(partial / name, statistics[kind])
         shutil.rmtree(path, ignore_errors=True)
         os.rename(partial, path)
     finally:
@@ -128,11 +136,11 @@ def _build(store: EpisodeStore, path: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _used_rows(store: EpisodeStore, key: str) -> NDArray[np.bool_]:
-    """Which rows of array `key` belong to usable episodes."""
+def _used_rows(store: EpisodeStore, key: str, synthetic: bool) -> NDArray[np.bool_]:
+    """Which rows of array `key` belong to usable episodes, of those that are `synthetic` or of the others."""
     used = np.zeros(store.length(key), bool)
     for index, info in enumerate(store.infos):
-        used[store.rows(index, key)] = info.usable
+        used[store.rows(index, key)] = info.usable and info.synthetic == synthetic
     return used
 
 

@@ -66,6 +66,8 @@ class EpisodeInfo:
     """Why `data verify` took the episode out of use; empty for a sound one."""
     operator: str = ""
     """Who was at the controls, where that is known."""
+    synthetic: bool = False
+    """Sampled from a model of the data, never seen on a robot or in a simulation."""
 
     @property
     def usable(self) -> bool:
@@ -114,7 +116,15 @@ class Episode:
         """The stream that the episode came from."""
         info, arrays = self.info, self.arrays
         following = self.observation(0)
-        yield EpisodeStart(info.episode_id, info.phase, following, info.started_s, info.seed, operator=info.operator)
+        yield EpisodeStart(
+            info.episode_id,
+            info.phase,
+            following,
+            info.started_s,
+            info.seed,
+            operator=info.operator,
+            synthetic=info.synthetic,
+        )
         for step in range(info.steps):
             observation, following = following, self.observation(step + 1)
             yield Transition(
@@ -185,6 +195,7 @@ def assemble(
         last_sequence=envelopes[-1].sequence,
         crc32={key: checksum(array) for key, array in arrays.items()},
         operator=start.operator,
+        synthetic=start.synthetic,
     )
     return Episode(info, arrays)
 

@@ -16,8 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from data.journal import lock_file
-from data.store import write_file
 from robot_rl.errors import DataError
+from robot_rl.files import write_file
 from robot_rl.types import Label, plain
 
 LABELS = "labels.jsonl"

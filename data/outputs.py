@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_rl.batch import Batch
+from robot_rl.batch import Batch, Path, Returns
 from robot_rl.types import Observation, ObservationSpec
 
 
@@ -32,15 +32,37 @@ class BatchOutput:
         intervention[:], toggled[:] = steps[0, :, 2], steps[0, :, 3]
         terminated[:], to_come[:] = steps[-1, :, 1], powers[there.sum(0)]
 
+    def take_steps(
+        self,
+        observations: Observation,
+        actions: NDArray[np.float32],
+        path: NDArray[np.int64],
+        following: NDArray[np.int64],
+        there: NDArray[np.bool_],
+        begin: int,
+    ) -> None:
+        """Fill what is wanted step by step from row `begin` on: `path` (n, R) are slots of steps, those that are not
+        `there` repeat the last one; `following` (n, R) slots of the observations after them."""
+        batch, end = self.batch, begin + there.shape[1]
+        if batch.chunk is not None and batch.chunk_mask is not None:
+            batch.chunk_mask[begin:end] = there.T
+            batch.chunk[begin:end] = np.where(there.T[..., None], actions[path.T], 0.0)
+        if batch.path is not None:
+            first = slice(batch.path.mask.shape[1])
+            batch.path.mask[begin:end] = there[first].T
+            batch.path.action[begin:end] = actions[path[first].T]
+            for key, array in observations.items():
+                batch.path.observation[key][begin:end] = array[following[first].T]
+
 
 class BatchOutputs:
     """Two outputs in turns: the batch before the newest stays as it is."""
 
-    def __init__(self, spec: ObservationSpec, action_dim: int, horizon: int | None = None) -> None:
-        """`horizon` is that of the chunks, if they are wanted."""
+    def __init__(self, spec: ObservationSpec, action_dim: int, returns: Returns) -> None:
+        """`returns` say what is wanted step by step."""
         self._spec = spec
         self._action_dim = action_dim
-        self._horizon = horizon
+        self._returns = returns
         self._outputs: list[BatchOutput] = []
         self._turn = 0
 
@@ -52,17 +74,22 @@ class BatchOutputs:
         return self._outputs[self._turn]
 
     def _allocate(self, batch_size: int) -> BatchOutput:
-        def arrays() -> Observation:
-            return {key: np.empty((batch_size, *one.shape), one.dtype) for key, one in self._spec.arrays.items()}
+        def arrays(*steps: int) -> Observation:
+            return {
+                key: np.empty((batch_size, *steps, *one.shape), one.dtype) for key, one in self._spec.arrays.items()
+            }
 
         scalars = np.empty((6, batch_size), np.float32)
         reward, terminated, intervention, toggled, discount, toggles = scalars
         action = np.empty((batch_size, self._action_dim), np.float32)
-        chunk = mask = None
-        if self._horizon is not None:
-            chunk = np.empty((batch_size, self._horizon, self._action_dim), np.float32)
-            mask = np.empty((batch_size, self._horizon), np.float32)
+        returns, chunk, mask, path = self._returns, None, None, None
+        if returns.chunk:
+            chunk = np.empty((batch_size, returns.steps, self._action_dim), np.float32)
+            mask = np.empty((batch_size, returns.steps), np.float32)
+        if returns.path:
+            actions = np.empty((batch_size, returns.path, self._action_dim), np.float32)
+            path = Path(arrays(returns.path), actions, np.empty((batch_size, returns.path), np.float32))
         batch = Batch(
-            arrays(), action, reward, arrays(), discount, terminated, intervention, toggled, toggles, chunk, mask
+            arrays(), action, reward, arrays(), discount, terminated, intervention, toggled, toggles, chunk, mask, path
         )
         return BatchOutput(batch, scalars)

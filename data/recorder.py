@@ -22,8 +22,9 @@ from typing import Any
 from data.journal import Journal
 from data.layout import RECORDINGS
 from data.recovery import journal_path, recover, seal
-from data.store import EpisodeStore, write_file
+from data.store import EpisodeStore
 from robot_rl.errors import DataError, RobotRlError
+from robot_rl.files import write_file
 from robot_rl.types import ActionSpec, EpisodeEnd, EpisodeStart, ObservationSpec, Transition
 from robot_rl.wire import Envelope, EpisodeEncoder, Event
 

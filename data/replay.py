@@ -12,7 +12,7 @@ Shape letters: B batch, A action, C capacity.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +113,7 @@ class ReplayBuffer:
         self._head = 0
         self._serial = 0
         self._streams: dict[str, _Stream] = {}
-        self._outputs = BatchOutputs(observation_spec, action_dim, returns.steps if returns.chunk else None)
+        self._outputs = BatchOutputs(observation_spec, action_dim, returns)
 
     def __len__(self) -> int:
         """Number of transitions that `sample` draws from."""
@@ -253,9 +253,7 @@ class ReplayBuffer:
             array.take(slots, 0, batch.observation[key][begin:end], "clip")
             array.take(following, 0, batch.next_observation[key][begin:end], "clip")
         self._actions.take(slots, 0, batch.action[begin:end], "clip")
-        if batch.chunk is not None and batch.chunk_mask is not None:
-            batch.chunk_mask[begin:end] = there.T
-            batch.chunk[begin:end] = np.where(there.T[..., None], self._actions[path.T], 0.0)
+        output.take_steps(self._observations, self._actions, path, self._next[path], there, begin)
 
     def _follow(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Slots (n, B) of the n steps from `slots` on, and whether there was such a step; else the last one stands."""
@@ -270,27 +268,38 @@ class ReplayBuffer:
         return path, there
 
 
-def mix(online: ReplayBuffer, demos: ReplayBuffer, batch_size: int, demo_fraction: float = 0.5) -> Batch:
-    """One batch from two buffers: `floor(batch_size * demo_fraction)` rows of demonstrations, at the end.
+def mix(
+    online: ReplayBuffer,
+    demos: ReplayBuffer,
+    batch_size: int,
+    demo_fraction: float = 0.5,
+    simulated: ReplayBuffer | None = None,
+    sim_fraction: float = 0.0,
+) -> Batch:
+    """One batch: online rows, demonstrations (`demo_fraction` of these), simulated rows (`sim_fraction` of all).
 
-    All rows come from one buffer while the other is empty. Uses the output buffers of `online`, so
-    the batch stays valid as `online.sample` says.
+    Shares are rounded down. All real rows come from one buffer while the other is empty. Uses the output buffers of
+    `online`, so the batch stays valid as `online.sample` says.
     """
     if not 0.0 <= demo_fraction <= 1.0:
         raise ConfigError(f"demo_fraction must lie in [0, 1], got {demo_fraction}")
     if not len(online) and not len(demos):
         raise DataError("both replay buffers are empty")
-    split = batch_size - int(batch_size * demo_fraction)
+    real = batch_size - (int(batch_size * sim_fraction) if simulated is not None and len(simulated) else 0)
+    split = real - int(real * demo_fraction)
     if not len(demos):
-        split = batch_size
+        split = real
     elif not len(online):
         split = 0
     output = online._outputs.next(batch_size)
     if split > 0:
         online._fill(output, 0, split)
-    if split < batch_size:
-        demos._fill(output, split, batch_size)
-    return output.batch
+    if split < real:
+        demos._fill(output, split, real)
+    if simulated is None or real == batch_size:
+        return output.batch
+    simulated._fill(output, real, batch_size)
+    return replace(output.batch, simulated=batch_size - real)
 
 
 def _gripper_target_index(spec: ObservationSpec) -> int | None:

@@ -42,6 +42,7 @@ from data.layout import (
     read_specs,
 )
 from robot_rl.errors import DataError, SpecError
+from robot_rl.files import write_file
 from robot_rl.types import ActionSpec, ObservationSpec
 from robot_rl.wire import Event
 
@@ -234,16 +235,6 @@ class EpisodeStore:
             log.warning("episode %d of %s is left out: %s", index, self.path, error)
             rows = self.rows(index, ENDS)
             return EpisodeInfo.lost(rows.stop - rows.start, f"no readable description: {error}")
-
-
-def write_file(path: Path, text: str) -> None:
-    """Replace `path` as a whole: a reader sees the old text or the new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
 
 
 def _sync(files: list[Path]) -> None:

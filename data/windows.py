@@ -7,7 +7,7 @@ than it has steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 
 from data.cache import Cache
 from data.episode import OBSERVATION
+from data.returns import UNREACHED, returns_to_go, sums_ahead, sums_to_goals
 from robot_rl.batch import Returns, Subgoals, Windows
 from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from robot_rl.types import Label, Observation
 
 Padding = Literal["repeat", "zero"]
 PADDINGS = ("repeat", "zero")
+ActionKind = Literal["executed", "proposed"]
+ACTION_KINDS = ("executed", "proposed")
 Rows = NDArray[np.int64]
-UNREACHED = -1
-"""`Windows.goal_steps` of a goal that the window's episode does not lead to."""
 WORDLESS = -1
 """`Windows.text` of a goal that nobody put into words."""
 
@@ -81,14 +82,22 @@ class WindowConfig:
     that the episode does not lead to."""
     start: bool = False
     """Whether they also hold an observation from which on the goal was brought about: a label's first one, else any."""
+    outcome: bool = False
+    """Whether they hold each action's own reward, and whether the task ended with it."""
+    whole: bool = False
+    """Whether a window that would go past its episode's end is moved back, so that it ends there."""
     subgoals: Subgoals | None = None
     """Places on the way to the goals, which they hold as well; none of them if None."""
+    actions: ActionKind = "executed"
+    """What was done, or what was meant: they differ where noise was injected into what was executed."""
 
     def __post_init__(self) -> None:
         if min(self.history, self.horizon) < 1:
             raise ConfigError(f"history and horizon must be at least 1; got {self.history}, {self.horizon}")
         if self.padding not in PADDINGS:
             raise UnknownNameError("padding", self.padding, PADDINGS)
+        if self.actions not in ACTION_KINDS:
+            raise UnknownNameError("actions", self.actions, ACTION_KINDS)
 
 
 @dataclass(frozen=True)
@@ -135,13 +144,17 @@ class WindowSampler:
         returns: Returns | None = None,
         episodes: NDArray[np.bool_] | None = None,
         labels: Parts | None = None,
+        violation: NDArray[np.float32] | None = None,
     ) -> None:
-        """`arrays` and `ends` as in `data.cache.Cache`; `episodes` (E,): which ones to use (default: all)."""
+        """`arrays` and `ends` as in `data.cache.Cache`; `episodes` (E,): which ones to use (default: all).
+
+        `violation` (N + E,) is that of each observation (`data.violations`), where windows shall hold it.
+        """
         self.config = config
         self._observations = {
             key.removeprefix(OBSERVATION): array for key, array in arrays.items() if key.startswith(OBSERVATION)
         }
-        self._actions = arrays["executed_action"]
+        self._actions = arrays[f"{config.actions}_action"]
         self._rewards, self._terminated = arrays["reward"], arrays["terminated"]
         self._ends = np.asarray(ends, np.int64)
         self._begins = np.concatenate([[0], self._ends[:-1]])
@@ -152,6 +165,7 @@ class WindowSampler:
         self._steps = np.flatnonzero(np.repeat(used, self._ends - self._begins))  # (N,) those that may be drawn
         self._returns = returns or Returns()
         self._returns_to_go = returns_to_go(self._rewards, self._ends, self._returns.discount)
+        self._violation = violation
         self._labels = labels if labels is not None and len(labels.begin) else None
         self._seed = seed
 
@@ -175,9 +189,17 @@ class WindowSampler:
         rng = np.random.default_rng((self._seed, number))
         return self.windows(self._steps[rng.integers(len(self._steps), size=size)], rng)
 
+    def every(self, size: int) -> Iterator[Windows]:
+        """All windows once, `size` at a time."""
+        rng = np.random.default_rng(self._seed)
+        for begin in range(0, len(self._steps), size):
+            yield self.windows(self._steps[begin : begin + size], rng)
+
     def windows(self, steps: NDArray[np.int64], rng: np.random.Generator) -> Windows:
         """The windows at `steps` (B,), counted over all episodes; goals are drawn from `rng`."""
         episode = np.searchsorted(self._ends, steps, side="right")
+        if self.config.whole:
+            steps = np.maximum(np.minimum(steps, self._ends[episode] - self.config.horizon), self._begins[episode])
         first, last = self._begins[episode] + episode, self._ends[episode] + episode  # rows of observations
         row = steps + episode
         goal, start = self._goal_rows(self.config.goals, row, last, rng), first
@@ -196,9 +218,11 @@ class WindowSampler:
         goal_steps = np.where(_leads_there(row, valued, last), valued - row, UNREACHED).astype(np.int64)
         history, ahead_rows = np.arange(1 - self.config.history, 1), np.arange(1, self.config.horizon + 1)
         action, mask = self._chunk(steps, self._ends[episode])
-        reward, discount, ahead, terminated = self._sum_ahead(steps, self._ends[episode])
+        ahead, reward, discount, terminated = sums_ahead(
+            self._rewards, self._terminated, steps, self._ends[episode], self._returns
+        )
         if self._returns.of_goals:
-            reward, terminated = self._sum_to_goals(goal_steps, ahead)
+            reward, terminated = sums_to_goals(goal_steps, ahead, self._returns.discount)
         wanted = self.config.subgoals
         return Windows(
             observation=self._observe(np.maximum(row[:, None] + history, first[:, None])),
@@ -217,7 +241,16 @@ class WindowSampler:
             returns_to_go=self._returns_to_go[steps],
             subgoal=self._observe(_on_the_way(row, goal, last, wanted.steps)) if wanted else {},
             option=self._observe(_on_the_way(row, valued, last, wanted.option_steps)) if wanted else {},
+            violation=self._violations(row, last),
+            **({"outcome": self._outcome(steps, self._ends[episode])} if self.config.outcome else {}),
         )
+
+    def _violations(self, row: Rows, last: Rows) -> NDArray[np.float32]:
+        """Those of the present observation and of the next ones that rewards are summed to (B, n + 1); else (B, 0)."""
+        if self._violation is None:
+            return np.empty((len(row), 0), np.float32)
+        ahead = np.arange(self._returns.steps + 1)
+        return self._violation[np.minimum(row[:, None] + ahead, last[:, None])]
 
     def _observe(self, rows: NDArray[np.int64]) -> Observation:
         return {key: array[rows] for key, array in self._observations.items()}
@@ -230,6 +263,13 @@ class WindowSampler:
         if self.config.padding == "zero":
             action = action * inside[..., None]
         return action.astype(np.float32), inside.astype(np.float32)
+
+    def _outcome(self, steps: Rows, end: Rows) -> NDArray[np.float32]:
+        """Rewards, and 1 where the task ended (B, H, 2); all zero after the episode's end."""
+        wanted = steps[:, None] + np.arange(self.config.horizon)
+        index = np.minimum(wanted, end[:, None] - 1)
+        found = np.stack([self._rewards[index], self._terminated[index]], -1)
+        return (found * (wanted == index)[..., None]).astype(np.float32)
 
     def _goal_rows(self, goals: GoalConfig, row: Rows, last: Rows, rng: np.random.Generator) -> Rows:
         size = len(row)
@@ -251,29 +291,6 @@ class WindowSampler:
         earliest = first if longest is None else np.maximum(first, goal - longest)
         return rng.integers(np.minimum(earliest, row), row + 1)
 
-    def _sum_ahead(
-        self, steps: NDArray[np.int64], end: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
-        """Discounted rewards of the next steps (B,), the weight of what follows, its distance, and whether it ended."""
-        wanted = steps[:, None] + np.arange(self._returns.steps)
-        inside = wanted < end[:, None]
-        index = np.minimum(wanted, end[:, None] - 1)
-        weights = self._returns.discount ** np.arange(self._returns.steps)
-        reward = (self._rewards[index] * inside * weights).sum(1)
-        ahead = inside.sum(1)
-        terminated = (self._terminated[index] & inside).any(1)
-        discount = self._returns.discount**ahead
-        return reward.astype(np.float32), discount.astype(np.float32), ahead, terminated.astype(np.float32)
-
-    def _sum_to_goals(
-        self, goal_steps: NDArray[np.int64], ahead: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """As the rewards and ends of `_sum_ahead` (B,), with -1 for each step until the goal."""
-        reached = (goal_steps != UNREACHED) & (goal_steps <= ahead)
-        powers = self._returns.discount ** np.arange(self._returns.steps)
-        sums = np.concatenate([[0.0], np.cumsum(powers)])
-        return -sums[np.where(reached, goal_steps, ahead)].astype(np.float32), reached.astype(np.float32)
-
 
 def _leads_there(row: Rows, goal: Rows, last: Rows) -> NDArray[np.bool_]:
     """Whether episodes come to the goal (B,) from `row` on."""
@@ -283,16 +300,3 @@ def _leads_there(row: Rows, goal: Rows, last: Rows) -> NDArray[np.bool_]:
 def _on_the_way(row: Rows, goal: Rows, last: Rows, steps: int) -> Rows:
     """Rows (B,) so many steps ahead, but not past the goal where the episode leads to it, nor past its end."""
     return np.minimum(row + steps, np.where(_leads_there(row, goal, last), goal, last))
-
-
-def returns_to_go(rewards: NDArray[Any], ends: NDArray[np.int64], discount: float) -> NDArray[np.float32]:
-    """Monte-Carlo return (N,) of each step: its episode's rewards (N,) from there on, discounted per step.
-
-    Of an episode that was cut short it is the sum of what was seen: a lower bound where no reward is negative.
-    """
-    lengths = np.diff(ends, prepend=0)
-    result = np.array(rewards, np.float64)
-    for to_end in range(2, int(lengths.max(initial=0)) + 1):
-        steps = ends[lengths >= to_end] - to_end
-        result[steps] += discount * result[steps + 1]
-    return result.astype(np.float32)

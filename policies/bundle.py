@@ -31,7 +31,7 @@ class BundleError(ValueError):
 
 
 class Bundle:
-    """Implements `policies.chunking.ChunkSource`."""
+    """Implements `policies.sources.ChunkSource`."""
 
     def __init__(self, path: Path | str, threads: int = 1) -> None:
         """Raises `BundleError` when what lies at `path` is not a whole bundle."""

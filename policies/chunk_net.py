@@ -70,17 +70,21 @@ class ChunkSampler(nn.Module):
         noise: Tensor,
         generator: torch.Generator | None = None,
         prefix: Tensor | None = None,
+        fresh: Tensor | None = None,
     ) -> Tensor:
         """Chunks (B, H, A) from unit Gaussian `noise` of that shape; observations each (B, T, ...), goal (B, ...).
 
         One observation (and goal) does for any number of chunks, and is encoded once. What of `goal_arrays` the goal
         leaves out is zero.
-        A `prefix` (B, P, A) of actions that are already decided begins the chunk.
+        A `prefix` (B, P, A) of actions that are already decided begins the chunk. What samplers draw on the way comes
+        from the generator, or is given as `fresh` (K, B, H, A).
         """
         seen = len(next(iter(observation.values())))
         told = noise.new_full((seen,), float(goal is not None))
         whole = fill_goal(self.goal_arrays, goal or {}, seen, noise.device)
-        fresh = torch.randn((self.draws, *noise.shape), generator=generator, device=noise.device, dtype=noise.dtype)
+        if fresh is None:
+            shape = (self.draws, *noise.shape)
+            fresh = torch.randn(shape, generator=generator, device=noise.device, dtype=noise.dtype)
         length = 0 if prefix is None else prefix.shape[1]
         placed = torch.zeros_like(noise) if prefix is None else functional.pad(prefix, (0, 0, 0, self.horizon - length))
         mask = (torch.arange(self.horizon, device=noise.device) < length).to(noise.dtype)

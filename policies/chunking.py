@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from policies.sources import ChunkSource, SampleInputs
 from robot_rl.errors import ConfigError, StaleError
 from robot_rl.types import ActionSpec, FloatArray, Goal, Observation, ObservationSpec
 
@@ -52,53 +53,6 @@ class ExecutionConfig:
     def __post_init__(self) -> None:
         if self.execute < 1 or min(self.blend, self.min_delay_s, self.patience_s) < 0:
             raise ConfigError(f"execute must be at least 1, blend, min_delay_s, patience_s not negative; got {self}")
-
-
-class ChunkSource(Protocol):
-    """What samples chunks: a network in torch (`policies.torch_source`), an exported bundle (`policies.bundle`)."""
-
-    horizon: int
-    history: int
-
-    def tell(self, goal: Observation, text: str, start: Observation) -> Observation | None:
-        """What `sample` is given for a goal shown, told in words, or both, in an episode that begins with `start`.
-
-        None for no goal; an error for words that it does not know.
-        """
-        ...
-
-    def sample(
-        self,
-        observation: Observation,
-        goal: Observation | None,
-        noise: FloatArray,
-        seed: int,
-        prefix: FloatArray | None,
-    ) -> FloatArray:
-        """A chunk (H, A); observations each (T, ...), goal as told, unit Gaussian noise (H, A), prefix (P, A).
-
-        `StaleError` when it does not answer now and may later.
-        """
-        ...
-
-    def load(self, tensors: Mapping[str, Any]) -> None:
-        """Take new parameters; `SpecError` and the old ones kept when they do not fit."""
-        ...
-
-
-class ManySource(ChunkSource, Protocol):
-    """What samples several chunks at once, to choose among (`policies.steered`)."""
-
-    def sample_many(
-        self,
-        observation: Observation,
-        goal: Observation | None,
-        noise: FloatArray,
-        seed: int,
-        prefix: FloatArray | None,
-    ) -> FloatArray:
-        """Chunks (K, H, A) from noise of that shape, otherwise as `sample`."""
-        ...
 
 
 class Executor(Protocol):
@@ -175,18 +129,31 @@ class ChunkPolicy:
 
     def act(self, observation: Observation) -> FloatArray:
         """Action (A,) of this step, in [-1, 1]."""
+        self._notice(observation)
+        if self._pending is not None and self._pending.done():
+            self._join()
+        if not self.execution.asynchronous or self._step == 0:
+            if self._due:
+                self._wait_for_chunk()
+        elif self._wanted and self._pending is None:
+            self._ask()
+        return self._next()
+
+    @property
+    def _wanted(self) -> bool:
+        return self._step - self._joined >= self.execution.execute
+
+    @property
+    def _due(self) -> bool:
+        return self._wanted or self._last < self._step
+
+    def _notice(self, observation: Observation) -> None:
         if self._step == 0 and self._told is not None:
             self._goal = self.source.tell(self._told.observation, self._told.text, observation)
         self._see(observation)
-        if self._pending is not None and self._pending.done():
-            self._join()
-        left = self._last + 1 - self._step
-        wanted = self._step - self._joined >= self.execution.execute
-        if not self.execution.asynchronous or self._step == 0:
-            if wanted or left <= 0:
-                self._wait_for_chunk()
-        elif wanted and self._pending is None:
-            self._ask()
+
+    def _next(self) -> FloatArray:
+        """The action of the present step; the next one is present then."""
         action = self._actions.pop(self._step, None)
         self._step += 1
         if action is None:
@@ -210,16 +177,20 @@ class ChunkPolicy:
             self._seen.append(observation)
         self._seen.append(observation)
 
+    def _inputs(self) -> SampleInputs:
+        """What a chunk for the present step is sampled from."""
+        observation = {key: np.stack([one[key] for one in self._seen]) for key in self.observation_spec.arrays}
+        noise = self._random.standard_normal((self.source.horizon, self.action_spec.dim), np.float32)
+        return SampleInputs(observation, self._goal, noise, int(self._random.integers(2**31)))
+
     def _sampling(self, prefix: int) -> Callable[[], FloatArray]:
         """The work of sampling a chunk (H, A) for the present step, with everything it needs taken along."""
-        observation = {key: np.stack([one[key] for one in self._seen]) for key in self.observation_spec.arrays}
-        goal, shape = self._goal, (self.source.horizon, self.action_spec.dim)
-        noise, seed = self._random.standard_normal(shape, np.float32), int(self._random.integers(2**31))
+        given = self._inputs()
         decided = np.stack([self._actions[self._step + i] for i in range(prefix)]) if prefix else None
 
         def work() -> FloatArray:
             began_s = time.perf_counter()
-            chunk = self.source.sample(observation, goal, noise, seed, decided)
+            chunk = self.source.sample(given.observation, given.goal, given.noise, given.seed, decided)
             time.sleep(max(self.execution.min_delay_s - (time.perf_counter() - began_s), 0.0))
             self._delays_s.append(time.perf_counter() - began_s)
             return chunk

@@ -6,8 +6,10 @@ Shape letters: B batch, H horizon, A action, I inputs of a step, C tokens of con
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +21,15 @@ FREQUENCIES = 16  # of the noise level's embedding
 FASTEST_RAD = 100.0
 
 
-class Denoiser(Protocol):
-    """Called as a module: (noisy (B, H, I), c_noise () or (B,), context (B, C, F)) -> F (B, H, A).
+class Denoiser(nn.Module):
+    """Called as a module: (noisy (B, H, I), c_noise () or (B,), context (B or 1, C, F)) -> F (B, H, A).
 
     Each step of the noisy chunk has I inputs: its A elements, and further ones if the policy has any.
     """
 
-    def __call__(self, noisy: Tensor, c_noise: Tensor, context: Tensor) -> Tensor: ...
+    def at_levels(self, c_noise: Tensor, context: Tensor) -> Sequence[Callable[[Tensor], Tensor]]:
+        """For each level of c_noise (S,) the network of the noisy chunk alone."""
+        return [partial(self, c_noise=level, context=context) for level in c_noise]
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class MLPConfig:
     dropout: float = 0.0
     """In every block, while training."""
 
-    def build(self, shape: Shape) -> nn.Module:
+    def build(self, shape: Shape) -> Denoiser:
         return MLPDenoiser(self, shape)
 
 
@@ -77,7 +81,7 @@ class TransformerConfig:
         if self.width % self.heads or min(self.width, self.layers, self.heads) < 1:
             raise ConfigError(f"heads must divide the width; got {self.heads} and {self.width}")
 
-    def build(self, shape: Shape) -> nn.Module:
+    def build(self, shape: Shape) -> Denoiser:
         return TransformerDenoiser(self, shape)
 
 
@@ -123,10 +127,16 @@ class _Residual(nn.Module):
         )
 
     def forward(self, values: Tensor) -> Tensor:
-        return values + self.net(values)
+        # as `self.net` would, without its modules' calls: with one chunk they take as long as the products
+        norm, dropout, widen, _, narrow = cast(Any, self.net)
+        hidden = functional.layer_norm(values, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        if self.training:
+            hidden = dropout(hidden)
+        hidden = functional.silu(functional.linear(hidden, widen.weight, widen.bias))
+        return values + functional.linear(hidden, narrow.weight, narrow.bias)
 
 
-class MLPDenoiser(nn.Module):
+class MLPDenoiser(Denoiser):
     """Context, noise level and chunk are embedded, added up, and passed through residual blocks."""
 
     def __init__(self, config: MLPConfig, shape: Shape) -> None:
@@ -139,8 +149,16 @@ class MLPDenoiser(nn.Module):
         self.head = nn.Sequential(nn.SiLU(), nn.Linear(config.width, shape.horizon * shape.actions))
 
     def forward(self, noisy: Tensor, c_noise: Tensor, context: Tensor) -> Tensor:
-        values = self.noisy(noisy.flatten(1)) + self.context(context.flatten(1)) + self.level(c_noise)
-        return self.head(self.trunk(values)).unflatten(-1, self.chunk)
+        return self._answer(noisy, self.context(context.flatten(1)) + self.level(c_noise))
+
+    def at_levels(self, c_noise: Tensor, context: Tensor) -> Sequence[Callable[[Tensor], Tensor]]:
+        """As `Denoiser`. The context and all levels are embedded once."""
+        known = self.context(context.flatten(1)) + self.level(c_noise).unsqueeze(1)  # (S, B or 1, W)
+        return [partial(self._answer, known=one) for one in known.unbind()]
+
+    def _answer(self, noisy: Tensor, known: Tensor) -> Tensor:
+        """For noisy chunks (B, H, I) and what else is known, embedded (B or 1, W)."""
+        return self.head(self.trunk(self.noisy(noisy.flatten(1)) + known)).unflatten(-1, self.chunk)
 
 
 class _Block(nn.Module):
@@ -161,7 +179,7 @@ class _Block(nn.Module):
         return tokens + self.drop(self.mlp(self.norm2(tokens)))
 
 
-class TransformerDenoiser(nn.Module):
+class TransformerDenoiser(Denoiser):
     """Tokens: noise level, context, actions; the actions' are read out."""
 
     mask: Tensor | None
@@ -186,7 +204,8 @@ class TransformerDenoiser(nn.Module):
 
     def forward(self, noisy: Tensor, c_noise: Tensor, context: Tensor) -> Tensor:
         level = self.level(c_noise).unsqueeze(1).expand(len(noisy), 1, -1)
-        tokens = torch.cat([level, self.context(context), self.noisy(noisy)], 1) + self.position
+        seen = self.context(context).expand(len(noisy), -1, -1)
+        tokens = torch.cat([level, seen, self.noisy(noisy)], 1) + self.position
         for block in self.blocks:
             tokens = block(tokens, self.mask)
         return self.head(self.norm(tokens[:, -noisy.shape[1] :]))

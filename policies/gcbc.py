@@ -52,6 +52,9 @@ class GCBCConfig:
 class GCBCModel(ChunkNet):
     """Implements `robot_rl.algorithms.imitation.ChunkModel` as well."""
 
+    gives_mean = True
+    """Whatever the noise, it proposes the mean of a Gaussian."""
+
     def __init__(self, config: GCBCConfig, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
         super().__init__(InputTokens(config.inputs, observation_spec), Normalizer(action_spec.dim), config.horizon)
         self.config = config

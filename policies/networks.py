@@ -35,6 +35,10 @@ class PolicyConfig:
     image_features: int = 128
     """Width of each camera's bottleneck."""
 
+    def pinned(self) -> PolicyConfig:
+        """The same with what it reads from disk named for good; asked once, when a run begins."""
+        return self
+
     def build_networks(
         self, observation_spec: ObservationSpec, action_spec: ActionSpec, seed: int = 0
     ) -> PolicyNetworks:

@@ -73,7 +73,7 @@ class ChunkActor(GenerativeActor):
 
 
 class BestChunkSource:
-    """Implements `policies.chunking.ChunkSource`."""
+    """Implements `policies.sources.ChunkSource`."""
 
     history = 1
 

@@ -23,6 +23,8 @@ class ReferenceSampler:
     """Called as a `Sampler` is."""
 
     draws = 0
+    c_noises = ()
+    """Not known beforehand."""
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from policies import remote_wire as wire
+from policies.sources import ManySource
 from robot_rl.errors import ConfigError, SpecError, StaleError, WireError
 from robot_rl.network import read_token
 from robot_rl.types import ActionSpec, FloatArray, Observation, ObservationSpec
@@ -57,8 +58,8 @@ class RemoteConfig:
             raise ConfigError(f"a remote policy needs ws://HOST:PORT and a timeout_s above 0; got {self}")
 
 
-class RemoteSource:
-    """Implements `policies.chunking.ManySource`. Connects at once, and again whenever the connection is lost."""
+class RemoteSource(ManySource):
+    """Connects at once, and again whenever the connection is lost."""
 
     def __init__(
         self, config: RemoteConfig, observation_spec: ObservationSpec, action_spec: ActionSpec, rate_hz: float
@@ -75,17 +76,6 @@ class RemoteSource:
     def tell(self, goal: Observation, text: str, start: Observation) -> Observation | None:
         """As `ChunkSource.tell`; `ConfigError` for what the served policy cannot be told."""
         return self._ask(wire.Tell(goal, text, start), wire.Told).goal
-
-    def sample(
-        self,
-        observation: Observation,
-        goal: Observation | None,
-        noise: FloatArray,
-        seed: int,
-        prefix: FloatArray | None,
-    ) -> FloatArray:
-        """A chunk (H, A)."""
-        return self.sample_many(observation, goal, noise[None], seed, prefix)[0]
 
     def sample_many(
         self,

@@ -37,7 +37,7 @@ class Describe:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """`policies.chunking.ChunkSource.tell`."""
+    """`policies.sources.ChunkSource.tell`."""
 
     goal: Observation
     text: str
@@ -46,7 +46,7 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`policies.chunking.ManySource.sample_many`: observations each (T, ...)."""
+    """`policies.sources.ManySource.sample_many`: observations each (T, ...)."""
 
     observation: Observation
     goal: Observation | None

@@ -57,6 +57,11 @@ class Sampler:
         """How often it draws noise after the beginning."""
         return sum(stage.random != 0.0 for stage in self.stages)
 
+    @property
+    def c_noises(self) -> tuple[float, ...]:
+        """What each evaluation is told of its level, in their order."""
+        return tuple(stage.c_noise for stage in self.stages)
+
     def of_estimates(self) -> Sampler:
         """The same sampler for what takes a noisy chunk and its level, and returns the estimate of the clean one."""
         plain = {"c_skip": 0.0, "c_out": 1.0, "c_in": 1.0}

@@ -17,7 +17,7 @@ from policies.inputs import InputConfig, InputTokens
 from policies.normalizer import Normalizer
 from policies.processes import DDPMProcess, EDMProcess, FlowProcess, denoising_task
 from policies.reference_samplers import ReferenceSampler
-from policies.samplers import Sampler, make_sampler
+from policies.samplers import Network, Sampler, make_sampler
 from robot_rl import losses
 from robot_rl.algorithms.imitation import TensorWindows
 from robot_rl.errors import ConfigError
@@ -113,7 +113,7 @@ class ScoreModel(ChunkNet):
         clean, given = self.actions(request.prefix), request.prefix_mask
         fresh = iter(request.fresh)
         chunk = self.sampler(
-            lambda noisy, c_noise: self.estimate(noisy, c_noise, context, clean, given),
+            self._network(context, clean, given),
             request.noise,
             lambda: next(fresh),
             lambda estimate: estimate + given.unsqueeze(-1) * (clean - estimate),
@@ -121,14 +121,24 @@ class ScoreModel(ChunkNet):
         return with_prefix(self.actions.inverse(chunk), request.prefix, given)
 
     def contexts(self, request: Request) -> Tensor:
-        """Tokens for `estimate` (B or 2 B, T + 1, F): with guidance those without the goal follow those with it."""
+        """Tokens for `estimate` (B or 1, T + 1, F); guided (2 B, T + 1, F), those without the goal after the others."""
         observation, goal, told = request.observation, request.goal, request.told
         if self.guidance == 0.0:
             told = torch.zeros_like(told)
         contexts = [self.inputs(observation, goal, told)]
         if self.guidance not in (0.0, 1.0):
             contexts.append(self.inputs(observation, goal, torch.zeros_like(told)))
+        if len(contexts) == 1:
+            return contexts[0]
         return torch.cat([one.expand(len(request.noise), -1, -1) for one in contexts])
+
+    def _network(self, context: Tensor, clean: Tensor, given: Tensor) -> Network:
+        """`estimate`; what depends on the context and the levels alone is computed once, where they are known."""
+        c_noises = self.sampler.c_noises
+        if not c_noises or self.guidance not in (0.0, 1.0) or self.config.max_prefix:
+            return lambda noisy, c_noise: self.estimate(noisy, c_noise, context, clean, given)
+        networks = iter(self.denoiser.at_levels(context.new_tensor(c_noises), context))
+        return lambda noisy, c_noise: next(networks)(noisy)
 
     def estimate(self, noisy: Tensor, c_noise: Tensor, context: Tensor, clean: Tensor, given: Tensor) -> Tensor:
         """The network's output (B, H, A), guided; `noisy` is scaled already.
@@ -138,7 +148,7 @@ class ScoreModel(ChunkNet):
         if self.config.max_prefix:
             mask = given.unsqueeze(-1)
             noisy = torch.cat([noisy + mask * (clean / self.config.process.data_std - noisy), mask], -1)
-        if len(context) == len(noisy):
+        if len(context) <= len(noisy):  # not guided
             return self.denoiser(noisy, c_noise, context)
         told, untold = self.denoiser(torch.cat([noisy, noisy]), c_noise, context).chunk(2)
         return untold + self.guidance * (told - untold)

@@ -18,7 +18,7 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from policies import remote_wire as wire
-from policies.chunking import ManySource
+from policies.sources import ManySource
 from robot_rl.errors import ConfigError, SpecError, WireError
 from robot_rl.network import check_address, same_token
 from robot_rl.types import ActionSpec, FloatArray, ObservationSpec

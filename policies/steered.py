@@ -4,6 +4,9 @@ V-GPS (2410.13816): the policy is not retrained, the critic never acts by itself
 critic's mistakes instead of good actions; so candidates are ranked by a lower bound over the critic's ensemble, and
 `policies.steering_choice` tells from held-out episodes how many candidates are good.
 
+Values of feasibility (FISOR, 2401.10700) may veto: candidates of which any member of their ensemble says that a
+violation will follow are not chosen from. Where that leaves none, the one with the smallest violation is played.
+
 Shape letters: K candidates, N members, T observations, H horizon, A action, P prefix.
 """
 
@@ -17,7 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from policies.chunking import ChunkPolicy, ManySource
+from policies.chunking import ChunkPolicy
+from policies.sources import ManySource
 from policies.values import ChunkCriticNet
 from robot_rl.errors import ConfigError, SpecError
 from robot_rl.protocols import Policy
@@ -55,6 +59,12 @@ class Choice:
     base_rank: int
     """Place of the policy's own candidate among all, 0 the best."""
     samples: int
+    vetoed: int = 0
+    """Candidates that were not safe."""
+    risk: float | None = None
+    """Largest violation that is expected of the chosen one, above 0 where it is not safe; none without a veto."""
+    unsafe: int = 0
+    """Choices, of all until now, in which no candidate was safe."""
 
 
 class ChunkCritic(Protocol):
@@ -75,7 +85,7 @@ class TorchCritic:
 
     def __init__(self, net: ChunkCriticNet) -> None:
         self._net = net.eval().requires_grad_(False)
-        self.horizon, self.told = net.horizon, net.inputs.has_goal
+        self.horizon, self.told = net.horizon, net.told
 
     @torch.inference_mode()
     def values(self, observation: Observation, goal: Observation, chunks: FloatArray) -> FloatArray:
@@ -86,25 +96,44 @@ class TorchCritic:
 class Steering:
     """Chooses among candidates; keeps the latest `choice`."""
 
-    def __init__(self, critic: ChunkCritic, config: SteeringConfig) -> None:
-        self.critic, self.config = critic, config
+    def __init__(self, critic: ChunkCritic, config: SteeringConfig, veto: ChunkCritic | None = None) -> None:
+        """`veto` values the violations that follow a chunk, above 0 where they do."""
+        self.critic, self.config, self.veto = critic, config, veto
         self.choice: Choice | None = None
+        self.unsafe = 0
+
+    @property
+    def told(self) -> bool:
+        """Whether it has to be told a goal."""
+        return self.critic.told or (self.veto is not None and self.veto.told)
+
+    @property
+    def horizon(self) -> int:
+        """Actions of a chunk that are valued."""
+        return self.critic.horizon if self.veto is None else max(self.critic.horizon, self.veto.horizon)
 
     def choose(self, observation: Observation, goal: Observation, chunks: FloatArray, seed: int) -> int:
         """Index of the candidate to play, of chunks (K, H, A)."""
-        if self.critic.told and not goal:
+        if self.told and not goal:
             raise SpecError(
                 "the critic knows goals by observations, and was told none: give it one, or drop the critic"
             )
-        values = self.critic.values(observation, goal, np.clip(chunks, -1.0, 1.0))
+        chunks = np.clip(chunks, -1.0, 1.0)
+        values = self.critic.values(observation, goal, chunks)
         bound = lower_bound(values, self.config.pessimism)
-        index = pick(bound, self.config.temperature, np.random.default_rng((seed, len(bound))))
+        risk = None if self.veto is None else self.veto.values(observation, goal, chunks).max(0)
+        left = np.arange(len(bound)) if risk is None else admissible(risk)
+        index = int(left[pick(bound[left], self.config.temperature, np.random.default_rng((seed, len(bound))))])
+        self.unsafe += risk is not None and not risk[index] <= 0.0
         self.choice = Choice(
             index,
             float(values[:, index].mean()),
             float(values[:, index].std()),
             int((bound > bound[0]).sum()),
             len(bound),
+            0 if risk is None else int((~(risk <= 0.0)).sum()),
+            None if risk is None else float(risk[index]),
+            self.unsafe,
         )
         return index
 
@@ -112,6 +141,12 @@ class Steering:
 def lower_bound(values: FloatArray, pessimism: float) -> FloatArray:
     """Mean of the members' values (N, ...) less so many standard deviations: (...)."""
     return values.mean(0) - pessimism * values.std(0)
+
+
+def admissible(risk: FloatArray) -> NDArray[np.intp]:
+    """Candidates of `risk` (K,) at most 0; if there are none, that of the smallest. What is no number is not safe."""
+    safe = np.flatnonzero(risk <= 0.0)
+    return safe if len(safe) else np.array([np.where(np.isnan(risk), np.inf, risk).argmin()])
 
 
 def pick(bound: FloatArray, temperature: float, random: np.random.Generator) -> int:
@@ -125,20 +160,20 @@ def pick(bound: FloatArray, temperature: float, random: np.random.Generator) -> 
 
 
 class SteeredSource:
-    """Implements `policies.chunking.ChunkSource`: chunks of another source, the best of several each time."""
+    """Implements `policies.sources.ChunkSource`: chunks of another source, the best of several each time."""
 
     def __init__(self, base: ManySource, steering: Steering) -> None:
-        if steering.critic.horizon > base.horizon:
-            raise ConfigError(f"the critic values {steering.critic.horizon} actions, the policy gives {base.horizon}")
+        if steering.horizon > base.horizon:
+            raise ConfigError(f"the critic values {steering.horizon} actions, the policy gives {base.horizon}")
         self.base, self.steering = base, steering
         self.horizon, self.history = base.horizon, base.history
 
     def tell(self, goal: Observation, text: str, start: Observation) -> Observation | None:
         """What `sample` is given: what the base makes of the goal, and the goal as the critic sees it."""
-        if self.steering.critic.told and not goal:
+        if self.steering.told and not goal:
             raise ConfigError(f"the critic knows goals by observations alone; {text!r} does not tell it any")
         told = self.base.tell(goal, text, start)
-        shown = {GOAL + key: value for key, value in goal.items()} if self.steering.critic.told else {}
+        shown = {GOAL + key: value for key, value in goal.items()} if self.steering.told else {}
         return told if not shown else {**(told or {}), **shown}
 
     def sample(
@@ -168,17 +203,26 @@ class SteeredPolicy:
     (one that remembers what it did last is not to be asked like that), and the critic values single actions.
     """
 
-    def __init__(self, base: Policy, critic: ChunkCritic, config: SteeringConfig, seed: int = 0) -> None:
+    def __init__(
+        self,
+        base: Policy,
+        critic: ChunkCritic,
+        config: SteeringConfig,
+        seed: int = 0,
+        veto: ChunkCritic | None = None,
+    ) -> None:
         self.base = base
-        self.steering = Steering(critic, config)
+        self.steering = Steering(critic, config, veto)
         self._random = np.random.default_rng(seed)
         self._goal: Observation = {}
         self.deterministic = False  # candidates are draws; kept for the interface of learned policies
         if isinstance(base, ChunkPolicy):
             base.source = SteeredSource(as_many(base.source), self.steering)
             return
-        if critic.horizon != 1:
-            raise ConfigError(f"this policy acts step by step, and the critic values {critic.horizon} actions together")
+        if self.steering.horizon != 1:
+            raise ConfigError(
+                f"this policy acts step by step, and the critic values {self.steering.horizon} actions together"
+            )
         if hasattr(base, "deterministic"):
             cast(Any, base).deterministic = False
 

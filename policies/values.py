@@ -56,8 +56,10 @@ class ChunkCriticNet(nn.Module):
         self.config, self.head = config, config.head
         self.horizon, self.members = config.horizon, config.members
         self.inputs = InputTokens(config.inputs, observation_spec)
+        self.told = self.inputs.has_goal
         self.actions = Normalizer(action_spec.dim)
-        features, outputs = self.inputs.tokens * self.inputs.features, config.head.outputs
+        self.feature_dim = features = self.inputs.tokens * self.inputs.features
+        outputs = config.head.outputs
         self._q = EnsembleMLP(
             config.members, features + config.horizon * action_spec.dim, config.hidden, outputs, config.activation
         )

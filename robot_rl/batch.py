@@ -24,6 +24,12 @@ class Returns:
     chunk: bool = False
     """Whether all actions of these steps are wanted, as one (Q-chunking, 2507.07969). Then the sum goes on where the
     person takes over or lets go: it is that of the actions that were executed, whoever chose them."""
+    path: int = 0
+    """How many of these steps are wanted one by one, too, with action and observation, to learn how things move."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.path <= self.steps:
+            raise ConfigError(f"the path is part of the steps that are summed: 0 <= path <= {self.steps}; {self.path}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,15 @@ class Subgoals:
     def __post_init__(self) -> None:
         if min(self.steps, self.option_steps) < 1:
             raise ConfigError(f"subgoals and options lie at least 1 step ahead; got {self.steps}, {self.option_steps}")
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The first K steps of each of B transitions of several steps."""
+
+    observation: Observation  # each (B, K, ...) after the actions
+    action: NDArray[np.float32]  # (B, K, A) executed actions
+    mask: NDArray[np.float32]  # (B, K) 1 where there was such a step
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,8 @@ class Batch:
     toggles: NDArray[np.float32]  # (B,) discounted number of such changes up to the next observation
     chunk: NDArray[np.float32] | None = None  # (B, H, A) executed actions up to the next observation, if asked for
     chunk_mask: NDArray[np.float32] | None = None  # (B, H) 1 where there was such an action; those after are zero
+    path: Path | None = None  # if asked for
+    simulated: int = 0  # so many rows, the last ones, are of a simulation; the others of the world that is learned in
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -86,6 +103,11 @@ class Windows:
     returns_to_go: NDArray[np.float32]  # (B,) discounted sum to the episode's end; if cut short, of what was seen
     subgoal: Observation = field(default_factory=dict)  # each (B, ...), on the way to `goal`; empty unless asked for
     option: Observation = field(default_factory=dict)  # each (B, ...), where an option towards the value's goal ends
+    violation: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    """(B, n + 1) h of the present observation and of those after each of the n steps that rewards are summed over, the
+    episode's last one repeated; (B, 0) unless asked for."""
+    outcome: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 2), np.float32))
+    """(B, H, 2) each action's own reward, and 1 where the task ended with it; empty unless asked for."""
 
     def __len__(self) -> int:
         return len(self.action)

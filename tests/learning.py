@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -90,3 +93,19 @@ def constant_batch(
         full(toggled),
         full(toggled),
     )
+
+
+def assert_resumes_exactly(make: Callable[[int], Any], batches: Sequence[Batch], split: int) -> None:
+    """N updates of `make(seed)` equal k, a round trip through saved tensors, and N - k; random draws included."""
+    straight, first, second = (make(seed) for seed in (0, 0, 9))
+    for batch in batches:
+        straight.update(batch)
+    for batch in batches[:split]:
+        first.update(batch)
+    second.load_state_dict({name: tensor.clone() for name, tensor in first.state_dict().items()})
+    for batch in batches[split:]:
+        second.update(batch)
+    expected, got = straight.state_dict(), second.state_dict()
+    assert set(expected) == set(got)
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, got[name]), name

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +18,7 @@ from robot_rl.apps.config import compose
 from robot_rl.apps.imitation import ImitationExperiment, build_critic, build_model
 from robot_rl.checkpoints import save_checkpoint
 from robot_rl.typed import to_plain
+from sim.tasks import TaskConfig
 
 LIFT = ["task=lift", "task.env.max_steps=30"]
 
@@ -53,10 +55,26 @@ def write_policy(run_dir: Path) -> Path:
     return write_run(run_dir, "imitate", "policy.inputs.goal=false", "policy.goal_dropout=0", "policy.network.width=32")
 
 
+def write_base(run_dir: Path, task: TaskConfig, policy: Any) -> Path:
+    """What is needed of a run of `robot-rl imitate` to build another policy on: weights as drawn from seed 5."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(5)
+    model = policy.build(task.observation_spec, task.action_spec)
+    (run_dir / "experiment.json").write_text(json.dumps({"task": to_plain(task), "policy": to_plain(policy)}))
+    save_checkpoint(run_dir / "checkpoints", 3, Untrained(model.state_dict(), {}))
+    return run_dir
+
+
 def write_critic(run_dir: Path) -> Path:
     """A critic of rewards, three members that value four actions together."""
     small = ["critic.hidden=[16]", "critic.members=3", "critic.horizon=4"]
     return write_run(run_dir, "offline", *small, "policy.hidden=[16]")
+
+
+def write_veto(run_dir: Path) -> Path:
+    """The same with values of feasibility."""
+    small = ["critic.hidden=[16]", "critic.members=3", "critic.horizon=4"]
+    return write_run(run_dir, "offline", "algorithm=fisor", "critic=fisor", *small, "policy.hidden=[16]")
 
 
 @contextmanager

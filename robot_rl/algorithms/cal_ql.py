@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from robot_rl import losses
 from robot_rl.algorithms.networks import Augment, TensorObservation
-from robot_rl.algorithms.offline import AWR, DDPGBC, Critic, OfflineConfig, OfflineRL, ValueWindows
+from robot_rl.algorithms.offline import AWR, DDPGBC, Critic, OfflineConfig, OfflineRL
+from robot_rl.algorithms.value_windows import ValueWindows
 from robot_rl.errors import ConfigError
 
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from robot_rl import losses
 from robot_rl.algorithms.imitation import TensorWindows
 from robot_rl.algorithms.networks import Augment, TensorObservation
-from robot_rl.algorithms.offline import AWR, OfflineConfig, OfflineRL, ValueWindows
+from robot_rl.algorithms.offline import AWR, OfflineConfig, OfflineRL
+from robot_rl.algorithms.value_windows import ValueWindows
 from robot_rl.batch import Subgoals, Windows
 from robot_rl.errors import ConfigError
 from robot_rl.value_heads import ValueHead
@@ -150,7 +151,7 @@ class HIQL(OfflineRL):
             subgoal = self.levels.low.represent(data.observation, _as_goal(data.subgoal))
         advantage, high_advantage = self.advantage(data), self.high_advantage(data)
         weight, high_weight = self.hiql.extraction.weight(advantage), self.hiql.high_extraction.weight(high_advantage)
-        weighted = replace(data.policy, mask=data.policy.mask * weight.unsqueeze(1))
+        weighted = data.policy.weighted(weight)
         high, low = cast(TwoLevelActor, model).level_losses(weighted, subgoal, high_weight)
         return high + low, {
             "high_loss": high.detach(),

@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from robot_rl.algorithms.flat import FlatAdam, FlatParameters, copy_into
 from robot_rl.algorithms.networks import Augment, TensorObservation, find_device
 from robot_rl.batch import Subgoals, Windows
+from robot_rl.costs import CostConfig
 from robot_rl.errors import ConfigError, DataError
 
 
@@ -35,6 +36,11 @@ class TensorWindows:
     future: TensorObservation  # each (B, H, ...), or empty
     start: TensorObservation  # each (B, ...), or empty
     text: Tensor  # (B,) number of the goal's text, -1 for none
+    outcome: Tensor  # (B, H, 2) each action's own reward, and 1 where the task ended with it; or empty
+
+    def weighted(self, weight: Tensor) -> TensorWindows:
+        """The same windows, each counting as much as its `weight` (B,) says."""
+        return replace(self, mask=self.mask * weight.unsqueeze(1))
 
 
 class ChunkModel(Protocol):
@@ -82,6 +88,10 @@ class ImitationConfig:
         """What windows hold of the way to their goals; only algorithms of two levels want any."""
         return None
 
+    def costs(self) -> CostConfig | None:
+        """What counts as a violation, which windows then hold; only algorithms that learn to be safe want it."""
+        return None
+
 
 class Imitation:
     """Minimises the loss of a `ChunkModel`."""
@@ -101,6 +111,9 @@ class Imitation:
         loss = cast(ChunkModel, self.model).loss
         self._loss = torch.compile(loss) if config.compile else loss
 
+    def study(self, windows: Iterator[Windows]) -> None:
+        """See all that will be learned from, once, before the first update; most have no need to."""
+
     def update(self, windows: Windows) -> dict[str, Tensor]:
         """One gradient step; returns 0-d tensors to log."""
         self.model.train()
@@ -117,7 +130,7 @@ class Imitation:
 
     def _objective(self, windows: Windows) -> tuple[Tensor, dict[str, Tensor]]:
         """What the model minimises (0-d), and 0-d tensors to log."""
-        return self._loss(self._load(windows), self._generator)
+        return self._loss(self.load_windows(windows), self._generator)
 
     @property
     def learning_rate(self) -> float:
@@ -132,7 +145,7 @@ class Imitation:
     def evaluate(self, windows: Windows) -> dict[str, Tensor]:
         """The averaged network's loss on windows that it was not trained on; always the same noise."""
         generator = torch.Generator(self.device).manual_seed(self.config.seed)
-        loss, metrics = cast(ChunkModel, self.acting).loss(self._load(windows, augment=False), generator)
+        loss, metrics = cast(ChunkModel, self.acting).loss(self.load_windows(windows, augment=False), generator)
         return {"loss": loss, **metrics}
 
     def policy_state(self) -> Mapping[str, Tensor]:
@@ -169,14 +182,17 @@ class Imitation:
             return torch.autocast("cuda", torch.bfloat16)
         return contextlib.nullcontext()
 
-    def _load(self, windows: Windows, *, augment: bool = True) -> TensorWindows:
+    def load_windows(self, windows: Windows, *, augment: bool = True) -> TensorWindows:
         """To the device; `augment` shifts the images, those of one window alike."""
 
         observation, goal, start = (
             self._observe(one, augment) for one in (windows.observation, windows.goal, windows.start)
         )
-        action, mask, text = (self._move(one) for one in (windows.action, windows.mask, windows.text))
-        return TensorWindows(observation, action, mask, goal, self._observe(windows.future, False), start, text)
+        action, mask, text, outcome = (
+            self._move(one) for one in (windows.action, windows.mask, windows.text, windows.outcome)
+        )
+        future = self._observe(windows.future, False)
+        return TensorWindows(observation, action, mask, goal, future, start, text, outcome)
 
     def _move(self, array: object) -> Tensor:
         return torch.as_tensor(array).to(self.device, non_blocking=True)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from robot_rl import losses
 from robot_rl.algorithms.networks import Augment
-from robot_rl.algorithms.offline import OfflineConfig, OfflineRL, ValueWindows
+from robot_rl.algorithms.offline import OfflineConfig, OfflineRL
+from robot_rl.algorithms.value_windows import ValueWindows
 from robot_rl.errors import ConfigError
 
 
@@ -48,7 +49,7 @@ class IQL(OfflineRL):
     def critic_loss(self, data: ValueWindows) -> tuple[Tensor, dict[str, Tensor]]:
         head = self.critic.head
         with torch.no_grad():
-            known = head.value(self.target.q(self.target.features(data.observation, data.goal), data.action))
+            known = self.known_values(data)
             aim = torch.quantile(known, self.quantile, dim=0)
             next_value = head.value(self.critic.v(self.critic.features(data.next_observation, data.goal)))
             target = self.backup(data, next_value)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robot_rl.batch import Batch
+from robot_rl.batch import Batch, Path
 from robot_rl.critics import CriticEnsemble
 from robot_rl.env import GRIPPER_THRESHOLD
 from robot_rl.errors import ConfigError
@@ -74,6 +74,15 @@ class PolicyNetworks(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
+class TensorPath:
+    """A `Path` on the device."""
+
+    observation: TensorObservation  # each (B, K, ...)
+    action: Tensor  # (B, K, A)
+    mask: Tensor  # (B, K)
+
+
+@dataclass(frozen=True, slots=True)
 class TensorBatch:
     """A `Batch` on the device."""
 
@@ -89,6 +98,8 @@ class TensorBatch:
     is_demonstration: Tensor
     toggled: Tensor
     toggles: Tensor
+    path: TensorPath | None = None
+    simulated: int = 0  # rows at the end that are of a simulation
 
 
 class BatchLoader:
@@ -125,7 +136,16 @@ class BatchLoader:
             move(batch.is_demonstration),
             move(batch.toggled),
             move(batch.toggles),
+            None if batch.path is None else self._follow(batch.path),
+            batch.simulated,
         )
+
+    def _follow(self, path: Path) -> TensorPath:
+        """Augmented, each image by itself."""
+        rows, steps = path.mask.shape
+        flat = self._observe({key: array.reshape(-1, *array.shape[2:]) for key, array in path.observation.items()})
+        observation = {key: tensor.unflatten(0, (rows, steps)) for key, tensor in flat.items()}
+        return TensorPath(observation, self._move(path.action), self._move(path.mask))
 
     def _fill_up(self, chunk: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Chunks (B, H, A) and where they are known, both (B, H A).

@@ -1,7 +1,7 @@
 """What off-policy algorithms share: critics with slow targets, the gripper's critic, averaged networks that act.
 
 A subclass says how far ahead rewards are summed (`returns`), what the next observation is worth (`_next_value`) and
-how its policy learns (`_policy_loss`).
+how its policy learns (`_policy_loss`); it may also weigh the rows of a batch (`_weigh`).
 
 Three things that all of them need, each for a failure that was seen with sparse rewards:
 - Targets are clipped to the values that are possible (as in HER, 1707.01495, appendix A): without it the critics
@@ -161,6 +161,18 @@ class OffPolicy:
         self._generator.set_state(generator)
         self._updates = int(updates)
 
+    def start_from(self, policy: Mapping[str, Tensor], learned: Mapping[str, Tensor]) -> None:
+        """Begin with a policy (a `policy_state`) and, where `learned` (a `state_dict`) has them, its critics.
+
+        Optimisers, temperatures and the count of updates are new. `DataError` when the networks differ.
+        """
+        values = {name: value for name, value in learned.items() if name.partition(".")[0] in ("critics", "targets")}
+        acting = {f"{part}.{name}": value for part in ("networks", "acting") for name, value in policy.items()}
+        kept = ("networks.", "acting.", *(("critics.", "targets.") if values else ()))
+        copy_into({name: value for name, value in self._tensors().items() if name.startswith(kept)}, acting | values)
+        if not values:
+            self._target_flat.follow(self._value_flat, 1.0)
+
     def _tensors(self) -> dict[str, Tensor]:
         """Every tensor that an update changes, by name."""
         parts = {
@@ -195,15 +207,24 @@ class OffPolicy:
             next_target_features = self._targets[0](data.next_observation)
             target = self._target(data, next_features, next_target_features)
         features = self.networks.encoder(data.observation)
+        weight, metrics = self._weigh(data, features.detach())
         q = self.critics(features, data.arm_action)
-        loss = losses.ensemble_loss(q, target, data.whole)
-        metrics = {"critic_loss": loss.detach(), "q": q.detach().mean(), "reward": data.reward.mean()}
+        loss = self._critic_loss(data, q, target, weight)
+        metrics |= {"critic_loss": loss.detach(), "q": q.detach().mean(), "reward": data.reward.mean()}
         if self.networks.gripper is not None:
-            gripper_loss = self._gripper_loss(data, features, next_features, next_target_features)
+            gripper_loss = self._gripper_loss(data, features, next_features, next_target_features, weight)
             metrics["gripper_loss"] = gripper_loss.detach()
             loss = loss + gripper_loss
         self._value_adam.minimise(loss)
         return features.detach(), metrics
+
+    def _weigh(self, data: TensorBatch, features: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Weight (B,) of each row's squared TD error, None where all weigh the same, and 0-d tensors to log."""
+        return None, {}
+
+    def _critic_loss(self, data: TensorBatch, q: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """What the critics' values (N, B) of the actions taken minimise (0-d)."""
+        return losses.ensemble_loss(q, target, data.whole, weight)
 
     def _target(self, data: TensorBatch, next_features: Tensor, next_target_features: Tensor) -> Tensor:
         value = self._next_value(data, next_features, next_target_features)
@@ -228,7 +249,12 @@ class OffPolicy:
         return torch.randn(shape, generator=self._generator, device=self.device)
 
     def _gripper_loss(
-        self, data: TensorBatch, features: Tensor, next_features: Tensor, next_target_features: Tensor
+        self,
+        data: TensorBatch,
+        features: Tensor,
+        next_features: Tensor,
+        next_target_features: Tensor,
+        weight: Tensor | None,
     ) -> Tensor:
         """TD error of the gripper critic, and the margin where the person acted."""
         assert self.networks.gripper is not None and data.gripper is not None
@@ -244,7 +270,7 @@ class OffPolicy:
                 target = target.clamp(config.value_range[0] + config.gripper_penalty, config.value_range[1])
         q = networks.gripper_values(features, data.observation)
         chosen = losses.chosen(q, data.gripper)
-        loss = losses.ensemble_loss(chosen.unsqueeze(0), target)
+        loss = losses.ensemble_loss(chosen.unsqueeze(0), target, weight=weight)
         if config.gripper_margin > 0.0:
             same = q == chosen.unsqueeze(1)  # the choice itself, and one with the same effect
             # A hand that waits before it presses shows "keep" many times where "close" is meant: weigh them alike.

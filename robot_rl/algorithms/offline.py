@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast
 
 import torch
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from robot_rl import losses
 from robot_rl.algorithms.flat import FlatAdam, FlatParameters
-from robot_rl.algorithms.imitation import ChunkModel, Imitation, ImitationConfig, TensorWindows
+from robot_rl.algorithms.imitation import ChunkModel, Imitation, ImitationConfig
 from robot_rl.algorithms.networks import Augment, TensorObservation
+from robot_rl.algorithms.value_windows import ValueWindows
 from robot_rl.batch import Returns, Windows
 from robot_rl.errors import ConfigError
 from robot_rl.value_heads import ValueHead
@@ -35,6 +36,10 @@ class Critic(Protocol):
     head: ValueHead
     horizon: int
     """Actions that are valued together."""
+    feature_dim: int
+    """Of the features, F."""
+    told: bool
+    """Whether it is told a goal."""
 
     def features(self, observation: TensorObservation, goal: TensorObservation) -> Tensor:
         """Observations each (B, T, ...), of which the last counts, and goals (B, ...): (B, F)."""
@@ -55,28 +60,6 @@ class Actor(ChunkModel, Protocol):
     def propose(self, observation: TensorObservation, goal: TensorObservation | None, noise: Tensor) -> Tensor:
         """Chunks (B, H, A) from unit Gaussian noise of that shape."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ValueWindows:
-    """The parts of `Windows` that critics need, on the device."""
-
-    policy: TensorWindows
-    """What the policy is extracted from, under its own goals."""
-    action: Tensor  # (B, H, A), at random after the episode's end
-    goal: TensorObservation  # each (B, ...), that rewards and ends speak of
-    next_observation: TensorObservation  # each (B, 1, ...)
-    subgoal: TensorObservation  # each (B, 1, ...), on the way to the policy's goal; or empty
-    option: TensorObservation  # each (B, 1, ...), where an option towards `goal` ends; or empty
-    reward: Tensor  # (B,)
-    discount: Tensor  # (B,)
-    terminated: Tensor  # (B,)
-    returns_to_go: Tensor  # (B,)
-    goal_steps: Tensor  # (B,) steps until `goal` was observed; -1 where that never was
-
-    @property
-    def observation(self) -> TensorObservation:
-        return self.policy.observation
 
 
 class Extraction(Protocol):
@@ -107,8 +90,7 @@ class AWR:
     def loss(self, learner: OfflineRL, data: ValueWindows) -> tuple[Tensor, dict[str, Tensor]]:
         advantage = learner.advantage(data)
         weight = self.weight(advantage)
-        weighted = replace(data.policy, mask=data.policy.mask * weight.unsqueeze(1))
-        loss, metrics = learner.actor.loss(weighted, learner.generator)
+        loss, metrics = learner.imitate(data, weight)
         return loss, metrics | {"advantage": advantage.mean(), "weight": weight.mean()}
 
 
@@ -184,6 +166,7 @@ class OfflineRL(Imitation):
         self._target = copy.deepcopy(self._critic).requires_grad_(False)
         self.target = cast(Critic, self._target)
         self._target_flat = FlatParameters(self._target)
+        self._known: tuple[ValueWindows, Tensor] | None = None
 
     def critic_loss(self, data: ValueWindows) -> tuple[Tensor, dict[str, Tensor]]:
         """What the critic minimises (0-d), and 0-d tensors to log."""
@@ -194,18 +177,47 @@ class OfflineRL(Imitation):
         return self.offline.extraction.loss(self, data)
 
     @torch.no_grad()
+    def known_values(self, data: ValueWindows) -> Tensor:
+        """The target's Q (N, B) of the data's actions, for `critic_loss`; kept for `advantage` of the same windows."""
+        values = self._target_values(data, data.goal)
+        self._known = data, values
+        return values
+
+    @torch.no_grad()
     def advantage(self, data: ValueWindows) -> Tensor:
-        """Q - V (B,) of the data's actions under the policy's goals, the least member's Q."""
+        """Q - V (B,) of the data's actions under the policy's goals, the least member's Q.
+
+        Q as the target had it when the critic learned from these windows, if it did (as IQL's authors' code).
+        """
         features = self.critic.features(data.observation, data.policy.goal)
-        q = self.critic.head.value(self.target.q(self.target.features(data.observation, data.policy.goal), data.action))
+        same_goals = data.goal is data.policy.goal or not self.critic.told
+        if same_goals and self._known is not None and self._known[0] is data:
+            q = self._known[1]
+        else:
+            q = self._target_values(data, data.policy.goal)
         return q.amin(0) - self.critic.head.value(self.critic.v(features))
+
+    def _target_values(self, data: ValueWindows, goal: TensorObservation) -> Tensor:
+        return self.target.head.value(self.target.q(self.target.features(data.observation, goal), data.action))
 
     def policy_values(self, observation: TensorObservation, goal: TensorObservation) -> Tensor:
         """Q (N, B) of what the policy would do, with gradients for the policy alone."""
-        chunk = self.propose(observation, goal).clamp(-1.0, 1.0)
+        return self.values_of(observation, goal, self.propose(observation, goal))
+
+    def values_of(self, observation: TensorObservation, goal: TensorObservation, chunk: Tensor) -> Tensor:
+        """Q (N, B) of chunks (B, >= h, A), with gradients for these alone."""
         with torch.no_grad():
             features = self.critic.features(observation, goal)
-        return self.critic.head.value(self.critic.q(features, chunk, frozen=True))
+        return self.critic.head.value(self.critic.q(features, chunk.clamp(-1.0, 1.0), frozen=True))
+
+    @property
+    def action_dim(self) -> int:
+        """Elements of an action."""
+        return cast(Any, self.model).action_dim
+
+    def imitate(self, data: ValueWindows, weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The policy's loss (0-d) of the data's actions, each of which counts by its `weight` (B,), and what to log."""
+        return self.actor.loss(data.policy.weighted(weight), self.generator)
 
     @property
     def generator(self) -> torch.Generator:
@@ -244,12 +256,12 @@ class OfflineRL(Imitation):
 
     def load(self, windows: Windows, *, augment: bool = True) -> ValueWindows:
         """To the device, images shifted at random."""
-        policy = self._load(windows, augment=augment)
+        policy = self.load_windows(windows, augment=augment)
         following, subgoal, option = (
             {key: value.unsqueeze(1) for key, value in self._observe(one, augment).items()}
             for one in (windows.next_observation, windows.subgoal, windows.option)
         )
-        rewards = (windows.reward, windows.discount, windows.terminated, windows.returns_to_go, windows.goal_steps)
+        rewards = (windows.reward, windows.discount, windows.terminated, windows.returns_to_go)
         # Past the end an action has no effect. Padding there would be taken for a sign of success, and be exploited.
         noise = torch.rand(policy.action.shape, generator=self._generator, device=self.device) * 2.0 - 1.0
         return ValueWindows(
@@ -259,7 +271,7 @@ class OfflineRL(Imitation):
             following,
             subgoal,
             option,
-            *(self._move(one) for one in rewards),
+            *(self._move(one) for one in (*rewards, windows.goal_steps, windows.violation)),
         )
 
     def _tensors(self) -> dict[str, Tensor]:

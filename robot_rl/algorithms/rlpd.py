@@ -63,22 +63,26 @@ class RLPD(MaximumEntropy):
         super().__init__(config, networks, critics, augment)
 
     def _next_value(self, data: TensorBatch, next_features: Tensor, next_target_features: Tensor) -> Tensor:
-        action, log_prob = self._sample(*self.networks.actor(next_features))
+        action, log_prob, _ = self._act(next_features)
         value = self._target_value(next_target_features, action)
         return value - self.temperature * log_prob if self.config.backup_entropy else value
 
     def _policy_loss(self, data: TensorBatch, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        mean, std = self.networks.actor(features)
-        action, log_prob = self._sample(mean, std)
+        action, log_prob, mean = self._act(features)
         q = self.critics(features, action, frozen=True)
         loss, metrics = self._climb(q, log_prob)
         if self.config.bc_weight > 0.0:
-            imitation = losses.imitation_loss(mean.tanh(), data.arm_action, data.is_demonstration)
+            imitation = losses.imitation_loss(mean, data.arm_action, data.is_demonstration)
             metrics["imitation_loss"] = imitation.detach()
             weight = self.config.bc_weight * 0.5 ** (self._updates / self.config.bc_half_life)
             loss = loss + weight * losses.q_scale(q) * imitation
         # neither depends on the other's parameters
         return loss + self._temperature_loss(log_prob), metrics | {"temperature": self.temperature[0]}
+
+    def _act(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """An action (B, A) of the policy, its log density (B,), and the mean action (B, A)."""
+        mean, std = self.networks.actor(features)
+        return *self._sample(mean, std), mean.tanh()
 
     def _sample(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         return losses.squash(mean, std, self._noise(*mean.shape))

@@ -104,12 +104,14 @@ def _info(path: Path, console: Console) -> None:
 
 
 def episode_table(store: EpisodeStore) -> Table:
-    """The usable episodes by phase and operator."""
-    columns = ("phase", "operator", "episodes", "successful", "steps", "steps by the person")
+    """The usable episodes by phase and operator, synthetic ones apart."""
+    columns = ("phase", "operator", "episodes", "successful", "steps", "steps by the person", "synthetic")
     table = Table(*columns, title=str(store.path))
-    for phase, operator in sorted({(info.phase, info.operator) for info in store.infos}):
-        infos = [one for one in store.infos if (one.phase, one.operator) == (phase, operator) and one.usable]
+    kinds = [(one.phase, one.operator, one.synthetic) for one in store.infos]
+    for phase, operator, synthetic in sorted(set(kinds)):
+        same = zip(store.infos, kinds, strict=True)
+        infos = [one for one, kind in same if kind == (phase, operator, synthetic) and one.usable]
         person = sum(end - begin for info in infos for begin, end in info.intervention_spans)
         numbers = (len(infos), sum(info.success for info in infos), sum(info.steps for info in infos), person)
-        table.add_row(phase, operator, *map(str, numbers))
+        table.add_row(phase, operator, *map(str, numbers), "yes" if synthetic else "")
     return table

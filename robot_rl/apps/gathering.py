@@ -92,9 +92,10 @@ def gather(
     return recorder.store
 
 
-def gathered(store: EpisodeStore, seed: int) -> dict[int, EpisodeInfo]:
-    """The usable episodes of `seed` by their numbers."""
-    seeds = {info.seed: info for info in store.infos if info.usable and info.seed is not None}
+def gathered(store: EpisodeStore, seed: int, synthetic: bool = False) -> dict[int, EpisodeInfo]:
+    """The usable episodes of `seed` by their numbers, of the recorded or of the `synthetic` ones."""
+    infos = [info for info in store.infos if info.usable and info.synthetic == synthetic]
+    seeds = {info.seed: info for info in infos if info.seed is not None}
     return {one % STRIDE: info for one, info in seeds.items() if one // STRIDE // ATTEMPTS == seed}
 
 

@@ -13,27 +13,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import cast
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from policies.chunk_net import ChunkNet
 from robot_rl.apps import evaluate
 from robot_rl.apps.config import add_overrides, compose, not_negative, positive, read_configuration
 from robot_rl.apps.imitation import ImitationExperiment, build_imitation, check_specs, open_material
 from robot_rl.apps.runs import build_run_env, find_checkpoint, goals_of
+from robot_rl.apps.supervised import SupervisedRun
 from robot_rl.apps.train import prepare_run_dir
-from robot_rl.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from robot_rl.records import without_nan
-
-LOG_EVERY = 100
-HELD_OUT_EVERY = 2000
-HELD_OUT_WINDOWS = 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,56 +63,19 @@ def run(args: argparse.Namespace, command: str = "imitate") -> int:
     return 0
 
 
-class ImitationRun:
+class ImitationRun(SupervisedRun):
     """One experiment, resumable from its directory."""
 
     def __init__(self, experiment: ImitationExperiment, run_dir: Path) -> None:
-        self.experiment = experiment
-        self.run_dir = run_dir
-        self.material = open_material(experiment)
-        check_specs(self.material, experiment.task)
-        self.algorithm = build_imitation(experiment, self.material)
-        self._saved_s = time.monotonic()
+        material = open_material(experiment)
+        check_specs(material, experiment.task)
+        super().__init__(experiment, run_dir, material, build_imitation(experiment, material))
 
-    def save(self) -> None:
-        """Write a checkpoint now."""
-        save_checkpoint(self.run_dir / "checkpoints", self.algorithm.updates, self.algorithm)
-        self._saved_s = time.monotonic()
-
-    def run(self, console: Console) -> None:
-        """All updates that are left, with a progress bar."""
-        checkpoint = latest_checkpoint(self.run_dir / "checkpoints")
-        if checkpoint is not None:
-            load_checkpoint(checkpoint, self.algorithm)
-            words = cast(ChunkNet, self.algorithm.acting).words
-            if words is not None:
-                words.check_encoder()  # the texts' vectors are by the encoder found now
-        total, algorithm = self.experiment.algorithm.updates, self.algorithm
-        columns = (TextColumn("learn"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        board = SummaryWriter(str(self.run_dir / "tensorboard"), flush_secs=10)
-        with board, Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bars:
-            bar = bars.add_task("learn", total=total, completed=algorithm.updates, note="")
-            note = ""
-            for windows in self.material.batches(self.experiment, algorithm.updates):
-                metrics = algorithm.update(windows)
-                done = algorithm.updates
-                if done % HELD_OUT_EVERY == 0 and self.material.held_out is not None:
-                    held_out = self._held_out()
-                    for name, value in held_out.items():
-                        board.add_scalar(f"held_out/{name}", value, done)
-                    note = f"held out {held_out['loss']:.4f}"
-                if done % LOG_EVERY == 0 or done == total:
-                    for name, value in metrics.items():
-                        board.add_scalar(f"train/{name}", float(value), done)
-                    bars.update(bar, completed=done, note=f"loss {float(metrics['loss']):.4f} {note}")
-                if time.monotonic() - self._saved_s > self.experiment.checkpoint_every_s:
-                    self.save()
-        self.save()
-
-    def _held_out(self) -> dict[str, float]:
-        assert self.material.held_out is not None
-        found = self.algorithm.evaluate(self.material.held_out.batch(0, HELD_OUT_WINDOWS))
-        return {name: float(value) for name, value in found.items()}
+    def restore(self) -> None:
+        super().restore()
+        words = cast(ChunkNet, self.algorithm.acting).words
+        if words is not None:
+            words.check_encoder()  # the texts' vectors are by the encoder found now
 
 
 def _evaluate(experiment: ImitationExperiment, run_dir: Path, episodes: int, console: Console) -> None:

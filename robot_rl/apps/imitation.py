@@ -6,23 +6,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from data.cache import Cache, open_cache
 from data.episode import EpisodeInfo
 from data.labels import read_labels, texts_of
 from data.loader import load_batches
 from data.store import EpisodeStore
-from data.windows import GoalConfig, Padding, Parts, WindowConfig, WindowSampler
+from data.violations import violations
+from data.windows import ActionKind, GoalConfig, Padding, Parts, WindowConfig, WindowSampler
 from policies.augmentation import random_crop
 from policies.chunk_net import ChunkNet, ChunkSampler
-from policies.chunking import ChunkPolicy, ChunkSource
+from policies.chunking import ChunkPolicy
+from policies.feasibility import FeasibleCriticConfig
 from policies.hiql import HIQLCriticConfig, HIQLCriticNet, HIQLPolicyConfig
+from policies.sources import ChunkSource
 from policies.torch_source import TorchSource
 from policies.values import ChunkCriticConfig, ChunkCriticNet
+from robot_rl.algorithms.fisor import FISORConfig
 from robot_rl.algorithms.hiql import HIQLConfig
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig
 from robot_rl.algorithms.offline import OfflineConfig
@@ -38,8 +43,8 @@ from sim.tasks import TaskConfig
 Outcomes = Literal["success", "all"]
 OUTCOMES = ("success", "all")
 
-
-STEPWISE = ("gaussian", "expo", "q_chunking")
+STUDIED_TOGETHER = 4096
+STEPWISE = ("gaussian", "expo", "q_chunking", "korr")
 """Policies that `robot-rl train` teaches, action by action; these names begin so."""
 
 
@@ -65,10 +70,15 @@ class ImitationExperiment:
     """Where goals come from that values are learned of, if not as those of the policy."""
     padding: Padding = "repeat"
     """What stands for actions after an episode's end."""
+    actions: ActionKind = "executed"
+    """What is imitated: what was `executed`, or what was `proposed`, which is better where noise was injected into what
+    was executed (robot-rl cousins demonstrate; DART, 1703.09327)."""
     phases: tuple[str, ...] = ("demo", "play")
     """Of the episodes to learn from: demo, play, learn, evaluate."""
     outcomes: Outcomes = "success"
     """Whether failures are imitated as well (`all`); play has no outcome."""
+    synthetic: bool = True
+    """Whether synthetic episodes (robot-rl synthesize) are learned from as well; held out are recorded ones."""
     batch_size: int = 256
     """Windows per update."""
     held_out: float = 0.05
@@ -107,6 +117,8 @@ class ImitationExperiment:
         kind, critic = type(self.algorithm).__name__, self.critic
         if isinstance(self.algorithm, OfflineConfig) != (critic is not None):
             raise ConfigError(f"offline RL has a critic, imitation has none; got {kind} and critic {critic}")
+        if isinstance(self.algorithm, FISORConfig) != isinstance(critic, FeasibleCriticConfig):
+            raise ConfigError(f"algorithm=fisor and critic=fisor go together; got {kind} and {type(critic).__name__}")
         if critic is None:
             return
         if critic.horizon > self.policy.horizon:
@@ -136,14 +148,14 @@ class Material:
     texts: list[str]
     """That windows' text numbers refer to."""
 
-    def batches(self, experiment: ImitationExperiment, start: int) -> Iterator[Windows]:
+    def batches(self, experiment: Any, start: int) -> Iterator[Windows]:
         """Batches from number `start` to the last one planned."""
         stop = experiment.algorithm.updates
         return load_batches(self.train, experiment.batch_size, start=start, stop=stop, workers=experiment.workers)
 
 
 def open_material(experiment: ImitationExperiment) -> Material:
-    """Map the data; every `1 / held_out`-th usable episode is held out."""
+    """Map the data."""
     store = EpisodeStore(experiment.data)
     cache = open_cache(store)
     policy = experiment.policy
@@ -156,23 +168,24 @@ def open_material(experiment: ImitationExperiment) -> Material:
         value_goals=experiment.value_goals,
         start=policy.inputs.words is not None,
         subgoals=experiment.algorithm.subgoals(),
+        actions=experiment.actions,
     )
     labels = read_labels(experiment.data) if policy.inputs.words is not None else {}
     texts = texts_of(labels)
     if policy.inputs.words is not None and not texts:
         raise DataError(f"{experiment.data} has no labels to learn words from; write some: robot-rl data label --help")
     parts = Parts.of(cache, labels, texts)
-    kept = np.array([_is_wanted(info, experiment) for info in cache.infos], bool)
-    usable, out = np.flatnonzero(kept), np.zeros_like(kept)
-    if not len(usable):
-        raise DataError(
-            f"{experiment.data} has no episode to learn from: phases {', '.join(experiment.phases)}, "
-            f"outcomes {experiment.outcomes}"
-        )
-    if experiment.held_out and len(usable) > 1:
-        out[usable[:: max(round(1.0 / experiment.held_out), 2)]] = True
-    sampler = partial(WindowSampler, cache.arrays, cache.ends, config, returns=experiment.returns, labels=parts)
-    train = sampler(seed=experiment.seed, episodes=kept & ~out)
+    learned, out = choose_episodes(cache, experiment)
+    sampler = partial(
+        WindowSampler,
+        cache.arrays,
+        cache.ends,
+        config,
+        returns=experiment.returns,
+        labels=parts,
+        violation=_violations(experiment, store, cache),
+    )
+    train = sampler(seed=experiment.seed, episodes=learned)
     if texts and not train.labelled_steps:
         raise DataError(
             f"no labelled part of {experiment.data} is learned from: all lie in episodes that are held out (the first "
@@ -182,10 +195,55 @@ def open_material(experiment: ImitationExperiment) -> Material:
     return Material(cache, store.observation_spec, store.action_spec, train, held_out, texts)
 
 
-def _is_wanted(info: EpisodeInfo, experiment: ImitationExperiment) -> bool:
+def _violations(experiment: ImitationExperiment, store: EpisodeStore, cache: Cache) -> NDArray[np.float32] | None:
+    """By observation, for algorithms that learn of them."""
+    cost = experiment.algorithm.costs()
+    if cost is None:
+        return None
+    arrays = store.observation_spec.arrays
+    names = arrays[STATE_KEY].names if STATE_KEY in arrays else ()
+    return violations(cache.arrays, cache.ends, np.array([info.success for info in cache.infos]), names, cost)
+
+
+class Choice(Protocol):
+    """Which episodes an experiment learns from: see `ImitationExperiment`."""
+
+    @property
+    def data(self) -> Path: ...
+
+    @property
+    def phases(self) -> tuple[str, ...]: ...
+
+    @property
+    def outcomes(self) -> Outcomes: ...
+
+    @property
+    def synthetic(self) -> bool: ...
+
+    @property
+    def held_out(self) -> float: ...
+
+
+def choose_episodes(cache: Cache, choice: Choice) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which episodes (E,) are learned from, and which are held out: every `1 / held_out`-th recorded one."""
+    kept = np.array([_is_wanted(info, choice) for info in cache.infos], bool)
+    usable, out = np.flatnonzero(kept), np.zeros_like(kept)
+    if not len(usable):
+        raise DataError(
+            f"{choice.data} has no episode to learn from: phases {', '.join(choice.phases)}, "
+            f"outcomes {choice.outcomes}, synthetic {choice.synthetic}"
+        )
+    if choice.held_out and len(usable) > 1:
+        recorded = np.array([index for index in usable if not cache.infos[index].synthetic], np.int64)
+        out[(recorded if len(recorded) else usable)[:: max(round(1.0 / choice.held_out), 2)]] = True
+    return kept & ~out, out
+
+
+def _is_wanted(info: EpisodeInfo, experiment: Choice) -> bool:
     """A failed demonstration shows the wrong thing; play has no success."""
     good = info.success or info.phase == "play" or experiment.outcomes == "all"
-    return info.usable and info.phase in experiment.phases and good
+    wanted = info.phase in experiment.phases and (experiment.synthetic or not info.synthetic)
+    return info.usable and wanted and good
 
 
 def build_model(experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec) -> ChunkSampler:
@@ -211,8 +269,8 @@ def build_imitation(experiment: ImitationExperiment, material: Material) -> Imit
     model = build_model(experiment, material.observation_spec, material.action_spec)
     if not isinstance(model, ChunkNet):
         raise ConfigError(f"{type(experiment.policy).__name__} does not learn; its parts do, on their own")
-    statistics = material.cache.statistics
-    pairs = {"action": "executed_action", STATE_KEY: f"observation/{STATE_KEY}"}
+    statistics = material.cache.statistics_to_learn_from()
+    pairs = {"action": f"{experiment.actions}_action", STATE_KEY: f"observation/{STATE_KEY}"}
     moments = {name: (one.mean, one.std) for name, key in pairs.items() if (one := statistics.get(key)) is not None}
     model.fit_normalizers(moments)
     if model.words is not None:
@@ -222,7 +280,9 @@ def build_imitation(experiment: ImitationExperiment, material: Material) -> Imit
         critic = build_critic(experiment, material.observation_spec, material.action_spec)
         critic.fit_normalizers(moments)
     augment = random_crop if material.observation_spec.image_keys else None
-    return experiment.algorithm.build(model, critic, augment)
+    trainer = experiment.algorithm.build(model, critic, augment)
+    trainer.study(material.train.every(STUDIED_TOGETHER))
+    return trainer
 
 
 def build_goal_env(experiment: Any) -> Env:

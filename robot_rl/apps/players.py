@@ -9,10 +9,13 @@ import numpy as np
 
 from robot_rl.apps.gathering import Scene
 from robot_rl.apps.wiring import build_env, load_experiment
+from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.intervention import HoldPolicy, Intervention, NoHuman
 from robot_rl.protocols import Env, Policy
 from sim import ogbench_env, ogbench_play, operators, players
+from sim.cousins.demonstrator import Demonstrator, ShakenEnv
+from sim.cousins.family import CousinTask
 
 CHOICES = (*ogbench_env.TASKS, *players.PLAYED)
 GOLDEN = (5**0.5 - 1) / 2
@@ -51,6 +54,19 @@ def make_demonstrations(task: str, shares: Mapping[str, float], cameras: tuple[s
         return Intervention(hold, operators.make_operator(name, task, env, seed), env.action_spec), name
 
     return Scene(env, "demo", enter)
+
+
+def make_cousin_demonstrations(task: CousinTask, noise: float) -> Scene:
+    """The task in a family of generated scenes, demonstrated by its scripted expert; episode i in scene i."""
+    env = RobotEnv(task.build_world(""), task.env)
+    shaken = ShakenEnv(env, noise)
+    control = _alone(env, Demonstrator(task.name, env))
+
+    def enter(index: int, seed: int) -> tuple[Intervention, str]:
+        shaken.seed(seed)
+        return control, "expert"
+
+    return Scene(shaken, "demo", enter)
 
 
 def operator_of(index: int, shares: Mapping[str, float]) -> str:

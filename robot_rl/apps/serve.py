@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from policies.chunking import ManySource
 from policies.serving import PolicyServer
+from policies.sources import ManySource
 from policies.steered import as_many
 from policies.torch_source import TorchSource
 from robot_rl.apps.config import add_overrides

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from policies.chunking import ChunkPolicy, ManySource
+from policies.chunking import ChunkPolicy
+from policies.sources import ManySource
 from policies.steered import SteeringConfig, as_many
 from policies.steering_choice import SAMPLES, Trial, best_setting, try_settings
 from robot_rl.apps.config import add_overrides, not_negative, positive

@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from policies.feasibility import FeasibleCriticNet
 from policies.parameters import load_parameters
 from policies.steered import SteeredPolicy, SteeringConfig, TorchCritic
 from policies.values import ChunkCriticNet
@@ -29,6 +30,7 @@ SETTING = "steering.json"
 def add_steering(parser: argparse.ArgumentParser) -> None:
     """`--critic` and how to choose; settings that are not given are what `robot-rl steer` found, if it was run."""
     parser.add_argument("--critic", type=Path, help="steer by the critic of this run of `robot-rl offline`")
+    parser.add_argument("--veto", type=Path, help="never choose what this run of FISOR holds for unsafe; with --critic")
     parser.add_argument("--samples", type=positive, help="candidates to choose among")
     parser.add_argument("--temperature", type=float, help="of the choice, in units of value; 0 takes the best")
     parser.add_argument("--pessimism", type=float, help="standard deviations of the ensemble below its mean")
@@ -36,6 +38,18 @@ def add_steering(parser: argparse.ArgumentParser) -> None:
 
 def load_critic(path: Path, task: Any) -> TorchCritic:
     """The critic of a run (or one of its checkpoints); `SpecError` unless it was learned with what `task` shows."""
+    return TorchCritic(_load_net(path, task))
+
+
+def load_veto(path: Path, task: Any) -> TorchCritic:
+    """The same of feasibility; `ConfigError` for a run that learned none."""
+    net = _load_net(path, task)
+    if not isinstance(net, FeasibleCriticNet):
+        raise ConfigError(f"{path} does not know what is safe; robot-rl offline algorithm=fisor critic=fisor learns it")
+    return TorchCritic(net.feasibility)
+
+
+def _load_net(path: Path, task: Any) -> ChunkCriticNet:
     run_dir, checkpoint = find_checkpoint(path)
     experiment = read_run(run_dir)
     if not isinstance(experiment, ImitationExperiment):
@@ -53,7 +67,7 @@ def load_critic(path: Path, task: Any) -> TorchCritic:
             load_parameters(net, {name.removeprefix(CRITIC): tensors.get_tensor(name) for name in names})
     except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"{checkpoint} holds no readable critic: {error}") from error
-    return TorchCritic(net)
+    return net
 
 
 def given_steering(source: Any) -> dict[str, Any]:
@@ -62,10 +76,13 @@ def given_steering(source: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def steer_by(policy: Policy, experiment: Any, run_dir: Path, critic: Path, given: Mapping[str, Any]) -> SteeredPolicy:
+def steer_by(
+    policy: Policy, experiment: Any, run_dir: Path, critic: Path, veto: Path | None, given: Mapping[str, Any]
+) -> SteeredPolicy:
     """`policy` of the run in `run_dir`, steered by the critic: as `given`, otherwise as `robot-rl steer` found."""
-    config = replace(read_setting(run_dir, critic), **given)
-    return SteeredPolicy(policy, load_critic(critic, experiment.task), config, experiment.seed)
+    config, task = replace(read_setting(run_dir, critic), **given), experiment.task
+    forbids = None if veto is None else load_veto(veto, task)
+    return SteeredPolicy(policy, load_critic(critic, task), config, experiment.seed, forbids)
 
 
 def read_setting(run_dir: Path, critic: Path) -> SteeringConfig:

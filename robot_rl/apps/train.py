@@ -27,7 +27,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from data.recorder import EpisodeRecorder
-from data.store import write_file
 from robot_rl.actor import Actor
 from robot_rl.apps.config import add_overrides, positive, read_configuration
 from robot_rl.apps.report import film_and_report
@@ -43,6 +42,7 @@ from robot_rl.apps.wiring import (
 from robot_rl.checkpoints import latest_checkpoint
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError
+from robot_rl.files import write_file
 from robot_rl.learner import Learner
 from robot_rl.records import RECENT_EPISODES, EpisodeLog, intervention_rate, success_rate
 from robot_rl.transport import LocalTransport
@@ -93,7 +93,7 @@ def prepare_run_dir(run_dir: Path, experiment: Any, *, resume: bool, overwrite: 
     elif (before := read_configuration(run_dir, type(experiment))) != experiment:
         names = [field.name for field in dataclasses.fields(experiment)]
         changed = [name for name in names if getattr(before, name) != getattr(experiment, name)]
-        raise ConfigError(f"{run_dir} was begun with another {', '.join(changed)}; use another --run-dir")
+        raise ConfigError(f"{run_dir} was begun with another {', '.join(changed)}; use another directory")
 
 
 @dataclass

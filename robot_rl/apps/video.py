@@ -26,13 +26,17 @@ class Film:
         self._frames: list[NDArray[np.uint8]] = []
 
     def on_start(self, start: EpisodeStart) -> None:
-        self._take(None)
+        self.take()
 
     def on_step(self, transition: Transition) -> None:
-        self._take(BLUE if transition.is_intervention else None)
+        self.take(BLUE if transition.is_intervention else None)
 
     def on_end(self, end: EpisodeEnd) -> None:
-        last = _framed(self._frames[-1], GREEN if end.success else RED)
+        self.end(end.success)
+
+    def end(self, success: bool) -> None:
+        """The episode is over: its last frame stays for a while, framed by how it went."""
+        last = _framed(self._frames[-1], GREEN if success else RED)
         self._frames.extend([last] * HOLD_FRAMES)
 
     def write(self, path: Path) -> Path:
@@ -43,7 +47,8 @@ class Film:
                 writer.append_data(frame)  # pyright: ignore[reportAttributeAccessIssue]
         return path
 
-    def _take(self, colour: tuple[int, int, int] | None) -> None:
+    def take(self, colour: tuple[int, int, int] | None = None) -> None:
+        """Keep what the camera sees now, framed by `colour`."""
         frame = self._camera.read().color
         factor = max(SMALL_PX // len(frame), 1)  # what a policy sees is too small to look at
         frame = frame.repeat(factor, 0).repeat(factor, 1)

@@ -44,3 +44,29 @@ def test_each_step_goes_where_it_belongs(own_successes: bool) -> None:
         demonstrations |= {(3, step) for step in range(5)}
     assert held(memory.demos) == dict.fromkeys(demonstrations, True)
     assert memory.demo_steps == len(demonstrations)
+
+
+def test_what_a_simulation_ran_is_apart_and_its_failures_are_nothing_to_imitate() -> None:
+    memory = ExperienceMemory(SPEC, ACTION_SPEC, 500, 0, Returns(), sim_fraction=0.5)
+    person = tuple(range(4))
+    for event in (*events(1, 4, phase="demo", success=True, interventions=person), *events(3, 3, success=True)):
+        memory.add_simulated(event)
+    for event in events(2, 4, phase="demo", success=False, interventions=person):
+        memory.add_simulated(event)
+    feed(memory, 5, 4, "learn", interventions=(2,))
+    assert memory.simulated is not None
+    marks = {(1, step): True for step in range(4)} | {(2, step): False for step in range(4)}
+    assert held(memory.simulated) == marks | {(3, step): False for step in range(3)}
+    assert held(memory.online) == {(5, step): step == 2 for step in range(4)} and memory.online_steps == 4
+    assert held(memory.demos) == {(5, 2): True}
+    batch = memory.sample(40)
+    assert batch.simulated == 20 and (batch.observation["state"][20:, 0] != 5).all()
+    assert ExperienceMemory(SPEC, ACTION_SPEC, 500, 0, Returns()).simulated is None
+
+
+def test_given_episodes_are_demonstrations_whoever_acted() -> None:
+    memory = ExperienceMemory(SPEC, ACTION_SPEC, 500, 0, Returns())
+    for event in (*events(1, 3, phase="learn", success=True), *events(2, 3, phase="evaluate", success=True)):
+        memory.add_demonstration(event)
+    assert held(memory.demos) == {(episode, step): True for episode in (1, 2) for step in range(3)}
+    assert memory.online_steps == 0 and memory.demo_steps == 6

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data.replay import ReplayBuffer, keep_demonstrations, mix
+from robot_rl.batch import Returns
 from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.types import ArraySpec, EpisodeStart, ObservationSpec
 from tests.data.episodes import SPEC, events, observation, transition
@@ -113,6 +114,21 @@ def test_mix_takes_the_share_of_each_buffer(batch_size, fraction):
     assert (batch.reward == batch.observation["state"][:, 2]).all()
 
 
+@pytest.mark.parametrize("batch_size", [1, 7, 256])
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_mix_puts_the_simulation_last_and_deals_the_rest_as_without_it(batch_size, share):
+    online, demos, simulated = filled({1: 20}), filled({2: 20}), filled({3: 20})
+    batch = mix(online, demos, batch_size, 0.5, simulated, share)
+    wanted = int(batch_size * share)
+    real = batch_size - wanted
+    shares = [real - real // 2, real // 2, wanted]
+    assert batch.simulated == wanted
+    assert batch.observation["state"][:, 0].tolist() == np.repeat([1, 2, 3], shares).tolist()
+    assert (batch.reward == batch.observation["state"][:, 2]).all()
+    assert mix(online, demos, batch_size, 0.5, filled({}), share).simulated == 0
+    assert mix(online, demos, batch_size).simulated == 0
+
+
 def test_mix_falls_back_to_the_buffer_that_is_not_empty():
     empty, full = filled({}), filled({2: 5})
     assert (mix(empty, full, 9).observation["state"][:, 0] == 2).all()
@@ -157,3 +173,23 @@ def test_empty_buffer_and_impossible_sizes():
         filled({}).sample(4)
     with pytest.raises(ConfigError, match="capacity"):
         ReplayBuffer(SPEC, 3, 1, seed=0)
+
+
+@pytest.mark.parametrize("path", [1, 3])
+def test_a_path_holds_the_steps_one_by_one_up_to_the_end_or_a_takeover(path: int):
+    """Episode 1 has eight steps, the person in control from the fifth to the sixth."""
+    buffer = ReplayBuffer(SPEC, 3, 100, seed=0, returns=Returns(4, 0.9, path=path))
+    for event in events(1, 8, interventions=(4, 5)):
+        buffer.feed(event)
+    batch = buffer.sample(300)
+    assert batch.path is not None and batch.path.mask.shape == (300, path)
+    first = batch.observation["state"][:, 1].astype(int)
+    last = np.where(first < 4, 4, 8)  # the person's steps and those after go on to the end
+    for row, (begin, end) in enumerate(zip(first, last, strict=True)):
+        count = min(path, end - begin)
+        assert batch.path.mask[row].tolist() == [1.0] * count + [0.0] * (path - count)
+        steps = begin + np.arange(count)
+        assert batch.path.observation["state"][row, :count, 1].tolist() == (steps + 1).tolist()
+        assert (batch.path.observation["image/front"][row, :count, 1, 1, 0] == steps + 1).all()
+        np.testing.assert_allclose(batch.path.action[row, :count, 1], steps / 1000)
+    assert ReplayBuffer(SPEC, 3, 100, seed=0, returns=Returns(4))._outputs.next(2).batch.path is None

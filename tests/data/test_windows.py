@@ -279,3 +279,13 @@ def test_a_label_may_begin_and_end_with_its_episode():
 def test_goals_are_shown_as_images_too():
     windows = at([0, 6], config=WindowConfig(goals=GoalConfig(future=0, final=1)))
     np.testing.assert_array_equal(windows.goal["image/front"][:, 1, 1, 2], [5, 208])
+
+
+def test_what_was_meant_can_be_imitated_instead_of_what_was_done():
+    given = arrays() | {"proposed_action": arrays()["executed_action"] + 0.25}
+    meant = WindowSampler(given, ENDS, WindowConfig(actions="proposed"))
+    done = WindowSampler(given, ENDS, WindowConfig())
+    rows = [window.windows(np.array([0, 7]), np.random.default_rng(0)).action for window in (meant, done)]
+    np.testing.assert_array_equal(rows[0], rows[1] + 0.25)
+    with pytest.raises(ConfigError, match="executed, proposed"):
+        WindowConfig(actions="wished")  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from torch import nn
 
 from policies.chunking import ChunkPolicy, ExecutionConfig
 from policies.composed import ComposedConfig, ParentConfig
-from policies.denoisers import MLPConfig, TransformerConfig
+from policies.denoisers import Denoiser, MLPConfig, TransformerConfig
 from policies.inputs import InputConfig
 from policies.processes import DDPMProcess, EDMProcess, FlowProcess
 from policies.score import ScoreConfig
@@ -62,7 +62,7 @@ def seen(spec, batch=5, history=1):
 
 
 @dataclass(frozen=True)
-class Known(nn.Module):
+class Known(Denoiser):
     """A network whose estimates of the clean chunk are known: `clean(noisy, signal, noise)`, in scaled units."""
 
     process: object

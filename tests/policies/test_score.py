@@ -9,7 +9,7 @@ import torch
 from policies.act import ACTConfig
 from policies.chunk_net import Request
 from policies.chunking import ExecutionConfig
-from policies.denoisers import MLPConfig, TransformerConfig
+from policies.denoisers import MLPConfig, Shape, TransformerConfig
 from policies.gcbc import GCBCConfig
 from policies.inputs import InputConfig
 from policies.processes import DDPMProcess, EDMProcess, FlowProcess
@@ -66,7 +66,8 @@ def windows(spec=STATE, batch=8, history=1, horizon=4, action=None, goal=None, s
 def tensors(one):
     parts = ("observation", "goal", "future", "start")
     convert = {key: {k: torch.from_numpy(v) for k, v in getattr(one, key).items()} for key in parts}
-    return TensorWindows(**convert, **{key: torch.from_numpy(getattr(one, key)) for key in ("action", "mask", "text")})
+    plain = ("action", "mask", "text", "outcome")
+    return TensorWindows(**convert, **{key: torch.from_numpy(getattr(one, key)) for key in plain})
 
 
 def build(config, spec=STATE, seed=0):
@@ -242,6 +243,42 @@ def test_guidance_is_the_linear_combination_of_both_estimates(goal_model):
     request = Request(observation, goal, torch.ones(6), noisy, noisy[None, :0], *nothing)
     guided = goal_model.estimate(noisy, c_noise, goal_model.contexts(request), *nothing)
     torch.testing.assert_close(guided, free + 2.0 * (told - free))
+
+
+@pytest.mark.parametrize("network", [SMALL, TransformerConfig(width=24, layers=2, heads=2)], ids=["mlp", "transformer"])
+@pytest.mark.parametrize("contexts", [1, 6])
+def test_networks_of_known_levels_are_the_network(network, contexts):
+    torch.manual_seed(0)
+    denoiser = network.build(Shape(tokens=2, features=5, horizon=4, inputs=2, actions=2)).eval()
+    noisy, context, levels = torch.randn(6, 4, 2), torch.randn(contexts, 2, 5), torch.tensor([0.5, -0.2, 0.1])
+    whole = context.expand(6, -1, -1)
+    for level, one in zip(levels, denoiser.at_levels(levels, context), strict=True):
+        torch.testing.assert_close(one(noisy), denoiser(noisy, level, whole), rtol=1e-5, atol=1e-6)
+
+
+def test_a_residual_block_is_the_modules_that_it_names():
+    torch.manual_seed(0)
+    (block,) = MLPConfig(width=8, blocks=1, dropout=0.5).build(Shape(1, 3, 2, 2, 2)).trunk
+    values = torch.randn(7, 8)
+    for training in (True, False):
+        block.train(training)
+        torch.manual_seed(1)
+        found = block(values)
+        torch.manual_seed(1)
+        torch.testing.assert_close(found, values + block.net(values), rtol=1e-6, atol=1e-6)
+
+
+def test_the_layout_for_acting_keeps_values_and_parameters_that_come_later():
+    model = build(ScoreConfig(inputs=InputConfig(goal=False), horizon=4, network=SMALL))
+    other = build(ScoreConfig(inputs=InputConfig(goal=False), horizon=4, network=SMALL), seed=1)
+    seen, noise = {"state": torch.zeros(1, 1, 3)}, torch.randn(5, 4, 2, generator=torch.Generator().manual_seed(0))
+    wanted = other.sample(seen, None, noise)
+    source = TorchSource(model)
+    source.load(other.state_dict())
+    weight = model.denoiser.noisy.weight
+    assert weight.stride() == (1, len(weight)) and torch.equal(weight, other.denoiser.noisy.weight)
+    found = source.sample_many({"state": np.zeros((1, 3), np.float32)}, None, noise.numpy(), 0, None)
+    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)
 
 
 def test_a_prefix_stays_as_given_and_the_rest_goes_with_it(goal_model):

@@ -1,5 +1,7 @@
 """Steering: the candidate that is played, what is told of it, and how a setting is chosen without a robot."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -218,3 +220,80 @@ def test_judges_do_not_see_what_the_choosers_dreamt():
 def test_one_member_cannot_judge_itself():
     with pytest.raises(ConfigError, match="members"):
         try_settings(candidates(0.1, members=1, states=3), 0.0)
+
+
+class Warns:
+    """Each candidate's risk, by members; `told` as critics are."""
+
+    told, horizon = False, 1
+
+    def __init__(self, *risk):
+        self.risk = np.array(risk, np.float64)
+
+    def values(self, observation, goal, chunks):
+        assert np.abs(chunks).max() <= 1.0
+        return self.risk[:, : len(chunks)]
+
+
+def vetoed(*risk, x=1.0, temperature=0.0):
+    """Candidates at 0.1, 0.5 and 0.9, of which the critic likes the nearest to `x`."""
+    steering = Steering(Likes(x=x), SteeringConfig(samples=3, temperature=temperature), Warns(*risk))
+    chunks = np.array([0.1, 0.5, 0.9])[:, None, None] * np.ones((3, 4, 2))
+    return steering, lambda seed=0: steering.choose({"state": np.zeros((1, 2))}, {}, chunks, seed)
+
+
+def test_a_veto_removes_what_any_member_holds_for_unsafe():
+    steering, choose = vetoed([-0.5, -0.5, -0.5], [-0.5, -0.1, 0.1])
+    assert choose() == 1  # 0.9 is what the critic likes best
+    assert steering.choice is not None
+    assert (steering.choice.vetoed, steering.choice.unsafe) == (1, 0) and steering.choice.risk == pytest.approx(-0.1)
+    unhindered, choose = vetoed([-0.5, -0.5, 0.0])
+    assert choose() == 2 and unhindered.choice is not None and unhindered.choice.vetoed == 0
+
+
+def test_by_softmax_a_vetoed_candidate_is_never_drawn():
+    for risk, allowed in (([-1.0, -1.0, 0.2], {0, 1}), ([0.2, -1.0, np.nan], {1}), ([-1.0, -1.0, -1.0], {0, 1, 2})):
+        _, choose = vetoed(risk, temperature=10.0)
+        assert {choose(seed) for seed in range(60)} == allowed
+
+
+def test_where_nothing_is_safe_the_smallest_violation_is_played_and_counted():
+    steering, choose = vetoed([0.5, 0.3, np.nan], [0.1, 0.4, 0.2])
+    assert [choose(), choose()] == [1, 1]
+    assert steering.choice is not None
+    assert (steering.choice.vetoed, steering.choice.unsafe) == (3, 2) and steering.choice.risk == pytest.approx(0.4)
+
+
+def test_a_safe_candidate_is_chosen_even_if_the_critic_has_no_number_for_it():
+    steering, choose = vetoed([0.5, 0.5, -0.5], x=np.nan)
+    assert choose() == 2 and steering.unsafe == 0
+
+
+def test_a_vetoed_policy_does_what_is_safe():
+    """What goes right is liked and forbidden."""
+
+    class Left:
+        told, horizon = False, 2
+
+        def values(self, observation, goal, chunks):
+            return chunks[None, :, :2, 0].max(-1)
+
+    free, bound = (
+        SteeredPolicy(chunk_policy(source()), Likes(x=1.0), SteeringConfig(samples=32), veto=veto)
+        for veto in (None, Left())
+    )
+    for policy, wanted in ((free, lambda x: x > 0.0), (bound, lambda x: x <= 0.0)):
+        for _ in range(10):
+            policy.reset()
+            assert wanted(policy.act(SEEN)[0])
+    assert bound.choice is not None and bound.choice.unsafe == 0 and bound.choice.vetoed > 0
+
+
+def test_a_veto_that_does_not_fit_is_refused():
+    veto: Any = Warns([0.0])
+    veto.horizon = 9
+    with pytest.raises(ConfigError, match="values 9 actions"):
+        SteeredPolicy(chunk_policy(source()), Likes(), SteeringConfig(), veto=veto)
+    veto.horizon, veto.told = 1, True
+    with pytest.raises(SpecError, match="goals"):
+        Steering(Likes(), SteeringConfig(), veto).choose(SEEN, {}, np.zeros((2, 1, 2)), 0)

@@ -16,7 +16,17 @@ from robot_rl import losses
 from robot_rl.algorithms.expo import EXPO, EXPOConfig
 from robot_rl.critics import CriticConfig, choose
 from robot_rl.errors import ConfigError
-from tests.learning import GRASP, PIXEL_SPEC, REACH, STATE_DIM, STATE_SPEC, constant_batch, make_batch, make_networks
+from tests.learning import (
+    GRASP,
+    PIXEL_SPEC,
+    REACH,
+    STATE_DIM,
+    STATE_SPEC,
+    assert_resumes_exactly,
+    constant_batch,
+    make_batch,
+    make_networks,
+)
 
 POLICY = EXPOPolicyConfig(
     hidden=(32, 32),
@@ -181,19 +191,7 @@ def test_the_base_keeps_two_ways_of_acting_in_their_ratio():
 
 @pytest.mark.parametrize("split", [1, 4])
 def test_resuming_is_exact(split):
-    batches = [make_batch(seed) for seed in range(6)]
-    straight, first, second = (make(seed=seed) for seed in (0, 0, 9))
-    for batch in batches:
-        straight.update(batch)
-    for batch in batches[:split]:
-        first.update(batch)
-    second.load_state_dict({name: tensor.clone() for name, tensor in first.state_dict().items()})
-    for batch in batches[split:]:
-        second.update(batch)
-    expected, got = straight.state_dict(), second.state_dict()
-    assert set(expected) == set(got)
-    for name, tensor in expected.items():
-        assert torch.equal(tensor, got[name]), name
+    assert_resumes_exactly(lambda seed: make(seed=seed), [make_batch(seed) for seed in range(6)], split)
 
 
 def test_every_part_learns_and_metrics_are_detached_scalars():

@@ -25,6 +25,7 @@ POLICIES = (
     "act_jepa",
     "beso",
     "diffusion_policy",
+    "family",
     "flow",
     "gcbc",
     "regression",
@@ -140,7 +141,7 @@ def test_every_policy_of_conf_is_built(policy):
 
 
 def test_the_list_of_policies_is_that_of_conf():
-    elsewhere = {"gaussian", "gaussian_pixels", "expo", "q_chunking", "hiql"}
+    elsewhere = {"gaussian", "gaussian_pixels", "expo", "q_chunking", "korr", "hiql"}
     assert {path.stem for path in (CONF_DIR / "policy").glob("*.yaml")} - elsewhere == set(POLICIES)
     with pytest.raises(ConfigError):
         compose("imitate", ["held_out=1.0"], ImitationExperiment)

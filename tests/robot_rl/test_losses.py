@@ -112,6 +112,33 @@ def test_margin_is_zero_exactly_when_the_persons_choice_leads_by_it():
     assert losses.margin_loss(q, chosen, same, 0.1, tensor(0.0, 0.0, 0.0)).item() == 0.0
 
 
+def test_a_weight_multiplies_each_rows_squared_error_and_does_not_count_rows():
+    q = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+    loss = losses.ensemble_loss(q, tensor(1.0, 4.0), weight=tensor(0.5, 0.25))
+    assert loss.item() == pytest.approx((0 * 0.5 + 4 * 0.25) / 2 + (4 * 0.5 + 1 * 0.25) / 2)
+
+
+def test_discrimination_loss_is_the_cross_entropy_of_both_kinds_alike():
+    """Log odds 0 are even chances; log 3 is three to one."""
+    real, simulated = tensor(0.0, math.log(3.0)), tensor(math.log(3.0))
+    wanted = -(math.log(0.5) + math.log(0.75)) / 2 - math.log(0.25)
+    assert losses.discrimination_loss(real, simulated).item() == pytest.approx(wanted)
+
+
+def test_dynamics_weight_is_the_product_of_the_steps_that_were_within_its_bounds():
+    """0.5 * 0.25; 0.5 alone, its second step never was; 8 * 0.5 above 1; too small."""
+    ratio = torch.tensor([[0.5, 0.25], [0.5, 0.25], [8.0, 0.5], [1e-4, 1e-4]], dtype=F64).log()
+    mask = torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
+    torch.testing.assert_close(losses.dynamics_weight(ratio, mask, 1e-5), tensor(0.125, 0.5, 1.0, 1e-5))
+
+
+def test_dynamics_gap_penalty_is_a_soft_maximum_by_gaps_less_the_mean_of_real_values():
+    """One member: log(0.25 e^1 + 0.75 e^2) - 1.5; gaps 1 and 3."""
+    simulated, real = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[1.0, 2.0], [4.0, 4.0]])
+    wanted = math.log(0.25 * math.e + 0.75 * math.e**2) - 1.5 + 0.0 - 4.0
+    assert losses.dynamics_gap_penalty(simulated, real, tensor(1.0, 3.0)).item() == pytest.approx(wanted)
+
+
 def test_gripper_loss_is_the_cross_entropy():
     logits = tensor([0.0, 0.0, math.log(2.0)])
     assert losses.gripper_loss(logits, torch.tensor([2])).item() == pytest.approx(math.log(2.0))

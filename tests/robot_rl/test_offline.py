@@ -118,7 +118,7 @@ class Table(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.head, self.horizon = ScalarHead(), 1
+        self.head, self.horizon, self.told = ScalarHead(), 1, True
         self.w = nn.Parameter(torch.tensor([[1.0, 0.5], [2.0, 1.0]]))
         self.u = nn.Parameter(torch.tensor([0.8]))
 
@@ -170,6 +170,25 @@ def test_iql_by_hand():
     v, aim, target = 1.6, q.min(), 0.3 + 0.9 * (0.8 * 3.0)
     wanted = 0.9 * (aim - v) ** 2 + ((q - target) ** 2).sum()  # aim > v: the expectile's weight is 0.9
     assert float(loss.detach()) == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize(("told", "own_goals", "computed"), [(True, False, 1), (False, True, 1), (True, True, 2)])
+def test_the_advantage_takes_the_targets_values_from_the_critics_update(told, own_goals, computed):
+    """Unless the goals are others, and matter."""
+    learner = IQLConfig(value_range=None).build(Still(0.0), Table())
+    learner.critic.told = told
+    asked, q = [], learner.target.q
+    learner.target.q = lambda *given: asked.append(given) or q(*given)
+    data = learner.load(one_window(learner))
+    if own_goals:
+        data = replace(data, goal={"state": torch.ones(1, 1)})
+    learner.critic_loss(data)
+    with torch.no_grad():
+        learner._target.w.mul_(10.0)
+    after = 22.0 if computed == 2 else 2.2  # least of the members
+    assert float(learner.advantage(data)) == pytest.approx(after - 1.6, rel=1e-5) and len(asked) == computed
+    another = learner.load(one_window(learner))
+    assert float(learner.advantage(another)) == pytest.approx(22.0 - 1.6, rel=1e-5)
 
 
 def test_a_quantile_of_the_members_stands_for_their_minimum():

@@ -20,7 +20,15 @@ from robot_rl.batch import Batch, Returns
 from robot_rl.critics import CriticConfig
 from robot_rl.errors import ConfigError
 from tests.data.episodes import ACTION_SPEC, SPEC, events
-from tests.learning import GRASP, STATE_DIM, STATE_SPEC, constant_batch, make_batch, make_networks
+from tests.learning import (
+    GRASP,
+    STATE_DIM,
+    STATE_SPEC,
+    assert_resumes_exactly,
+    constant_batch,
+    make_batch,
+    make_networks,
+)
 
 HORIZON = 3
 POLICY = QChunkingPolicyConfig(
@@ -138,18 +146,7 @@ def test_the_behaviour_policy_takes_no_gradient_of_the_critics():
 @pytest.mark.parametrize("split", [1, 4])
 def test_resuming_is_exact(split):
     batches = [chunked(make_batch(seed), 1 + seed % HORIZON) for seed in range(6)]
-    straight, first, second = (make(seed=seed) for seed in (0, 0, 9))
-    for batch in batches:
-        straight.update(batch)
-    for batch in batches[:split]:
-        first.update(batch)
-    second.load_state_dict({name: tensor.clone() for name, tensor in first.state_dict().items()})
-    for batch in batches[split:]:
-        second.update(batch)
-    expected, got = straight.state_dict(), second.state_dict()
-    assert set(expected) == set(got)
-    for name, tensor in expected.items():
-        assert torch.equal(tensor, got[name]), name
+    assert_resumes_exactly(lambda seed: make(seed=seed), batches, split)
 
 
 def test_impossible_settings_are_refused():

@@ -12,7 +12,15 @@ from robot_rl import losses
 from robot_rl.algorithms.networks import gripper_index
 from robot_rl.algorithms.rlpd import RLPD, RLPDConfig
 from robot_rl.errors import ConfigError, DataError
-from tests.learning import PIXEL_SPEC, REACH, STATE_SPEC, constant_batch, make_batch, make_networks
+from tests.learning import (
+    PIXEL_SPEC,
+    REACH,
+    STATE_SPEC,
+    assert_resumes_exactly,
+    constant_batch,
+    make_batch,
+    make_networks,
+)
 
 CONFIG = RLPDConfig(hidden=(32, 32))
 
@@ -32,21 +40,9 @@ def changed(before, module):
 
 @pytest.mark.parametrize("split", [1, 4])
 def test_resuming_is_exact(split):
-    """N updates equal k, a round trip through saved tensors, and N - k; random draws and moments included."""
     settings = {"num_critics": 4, "augment": random_crop, "spec": PIXEL_SPEC}
     batches = [make_batch(seed, PIXEL_SPEC) for seed in range(7)]
-    straight, first, second = (make(seed=seed, **settings) for seed in (0, 0, 9))
-    for batch in batches:
-        straight.update(batch)
-    for batch in batches[:split]:
-        first.update(batch)
-    second.load_state_dict({name: tensor.clone() for name, tensor in first.state_dict().items()})
-    for batch in batches[split:]:
-        second.update(batch)
-    expected, got = straight.state_dict(), second.state_dict()
-    assert set(expected) == set(got)
-    for name, tensor in expected.items():
-        assert torch.equal(tensor, got[name]), name
+    assert_resumes_exactly(lambda seed: make(seed=seed, **settings), batches, split)
 
 
 def test_same_seed_same_learning_and_another_seed_another():

@@ -1,6 +1,7 @@
 """From recorded episodes to a critic, to a steered policy: the commands, end to end and small."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,25 @@ def test_a_setting_is_found_kept_and_used(work, capsys):
     assert "samples=2, temperature=0.5, pessimism=0.0" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_veto_is_learned_and_obeyed(work, capsys, tmp_path):
+    task: Any = compose("imitate", ["task=cube-single"], ImitationExperiment).task
+    name = next(one for one in task.observation_spec.arrays["state"].names if "vel" in one)
+    fisor = ("algorithm=fisor", "critic=fisor", "critic.horizon=4")
+    bound = f"algorithm.cost.bounds=[{{name: {name}, above: 0.0, margin: 1.0}}]"
+    common = ("offline", "task=cube-single", f"data={work / 'data'}", "--run-dir", str(tmp_path / "safe"), *QUICK)
+    sizes = ("critic.hidden=[16,16]", "policy.hidden=[16,16]", "batch_size=16")
+    assert main([*common, *fisor, *sizes, bound]) == 0
+    out = tmp_path / "result.json"
+    arguments = ["evaluate", str(work / "base"), "--episodes", "1", "--samples", "3", "--out", str(out)]
+    safe = str(tmp_path / "safe")
+    assert main([*arguments, "--critic", safe, "--veto", safe]) == 0
+    assert "no candidate was safe" in capsys.readouterr().out and json.loads(out.read_text())["unsafe_choices"] >= 0
+    assert main([*arguments, "--critic", safe, "--veto", str(work / "critic")]) == 2
+    assert "algorithm=fisor" in capsys.readouterr().err
+    assert main([*arguments, "--veto", safe]) == 2
+    assert "--critic" in capsys.readouterr().err
+
+
 def test_what_does_not_fit_is_refused(work, capsys):
     for words, said in (
         (["--critic", str(work / "base")], "learns no critic"),
@@ -92,7 +112,10 @@ def test_an_offline_run_resumes_with_the_same_weights(work, monkeypatch):
 
 
 def test_every_algorithm_and_critic_of_conf_is_built():
-    for words in (["algorithm=iql"], ["algorithm=cal_ql"], ["algorithm=riql", "critic=robust"], ["critic=classes"]):
+    regularised = [[f"algorithm={name}"] for name in ("td3_bc", "prdc", "a2pr", "uni_o4")]
+    others = [["algorithm=famo2o", "policy=family"], ["algorithm=riql", "critic=robust"], ["critic=classes"]]
+    others.append(["algorithm=fisor", "critic=fisor"])
+    for words in (["algorithm=iql"], ["algorithm=cal_ql"], *regularised, *others):
         experiment = compose("offline", words, ImitationExperiment)
         assert experiment.outcomes == "all" and experiment.returns.steps == experiment.policy.horizon == 8
     goals = compose("offline", ["task=cube-single", *CRITIC[:2]], ImitationExperiment)
@@ -103,6 +126,7 @@ def test_every_algorithm_and_critic_of_conf_is_built():
         "goal",
         "robust",
         "classes",
+        "fisor",
     }
 
 
@@ -112,6 +136,8 @@ def test_every_algorithm_and_critic_of_conf_is_built():
         (["algorithm=gciql"], "critic=goal"),
         (["algorithm=imitation"], "discount"),
         (["policy.horizon=4"], "shorter"),
+        (["algorithm=fisor"], "critic=fisor"),
+        (["critic=fisor"], "algorithm=fisor"),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused(words, said):

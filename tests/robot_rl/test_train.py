@@ -35,6 +35,8 @@ TINY = (
         ("policy=gaussian_pixels",),
         ("algorithm=expo", "policy=expo"),
         ("algorithm=q_chunking", "policy=q_chunking"),
+        ("algorithm=korr", "policy=korr"),
+        ("algorithm=h2o", "sim_data=runs/cousins/episodes", "demos=[runs/one,runs/two]"),
     ],
 )
 def test_what_is_written_down_is_the_same_experiment(tmp_path: Path, overrides: tuple[str, ...]) -> None:
