@@ -56,6 +56,71 @@ class OscConfig:
 AT_REST = np.zeros(6)
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A straight way of the reference, from `start_s` on; it rests at its end."""
+
+    start_s: float
+    travel_s: float
+    position: FloatArray  # (3,) where it starts
+    quat: FloatArray  # (4,)
+    goal_position: FloatArray  # (3,)
+    goal_quat: FloatArray  # (4,)
+    velocity: FloatArray  # (6,) on the way
+    axis: FloatArray  # (3,) of the rotation
+    rate_rad_s: float
+
+    def at(self, time_s: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Position (3,), quaternion (4,) and velocity (6,) at a time."""
+        elapsed = time_s - self.start_s
+        if elapsed >= self.travel_s:
+            return self.goal_position, self.goal_quat, AT_REST
+        turned, quat = np.empty(4), np.empty(4)
+        mujoco.mju_axisAngle2Quat(turned, self.axis, self.rate_rad_s * elapsed)
+        mujoco.mju_mulQuat(quat, turned, self.quat)
+        return self.position + self.velocity[:3] * elapsed, quat, self.velocity
+
+
+class Reference:
+    """Where the controller wants the site: in straight lines from each target to the next.
+
+    A target may be due between two updates of the torques. The velocity fed forward is then the mean over the period
+    until the next one, so that delays of any length make a difference.
+    """
+
+    def __init__(self, config: OscConfig, position: FloatArray, quat_wxyz: FloatArray, time_s: float) -> None:
+        self._config = config
+        rest = Segment(time_s, 0.0, position, quat_wxyz, position, quat_wxyz, AT_REST, np.zeros(3), 0.0)
+        self._last = self._now = rest
+
+    def command(self, position: FloatArray, quat_wxyz: FloatArray, at_s: float) -> None:
+        """Move from `at_s` on in a straight line from where the reference is then to this world pose."""
+        start_position, start_quat = self._now.at(at_s)[:2]
+        config = self._config
+        rotation = frames.quat_to_rotvec(frames.quat_multiply(quat_wxyz, frames.quat_inverse(start_quat)))
+        travel, angle = position - start_position, float(np.linalg.norm(rotation))
+        travel_s = max(
+            config.interpolation_s,
+            float(np.linalg.norm(travel)) / config.max_speed_m_s,
+            angle / config.max_rotation_rad_s,
+        )
+        velocity = np.concatenate([travel, rotation]) / travel_s
+        axis = rotation / angle if angle > 0.0 else rotation
+        self._last, self._now = (
+            self._now,
+            Segment(at_s, travel_s, start_position, start_quat, position, quat_wxyz, velocity, axis, angle / travel_s),
+        )
+
+    def at(self, time_s: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Position (3,), quaternion (4,) and velocity (6,) at a time."""
+        early_s = self._now.start_s - time_s
+        if early_s <= 0.0:
+            return self._now.at(time_s)
+        position, quat, velocity = self._last.at(time_s)
+        share = min(early_s * self._config.rate_hz, 1.0)
+        return position, quat, share * velocity + (1.0 - share) * self._now.velocity
+
+
 class PoseController:
     """Torques that bring one site to a commanded pose."""
 
@@ -83,39 +148,13 @@ class PoseController:
     def hold(self) -> None:
         """Forget the target: reference and home posture become the present ones."""
         self._home = self._data.qpos[self._qpos].copy()
-        self._goal_position = self._data.site_xpos[self._site_id].copy()
-        self._goal_quat = frames.matrix_to_quat(self._data.site_xmat[self._site_id].reshape(3, 3))
-        self._start_position, self._start_quat = self._goal_position, self._goal_quat
-        self._start_time_s, self._travel_s = self._data.time, 0.0
-        self._reference_velocity = AT_REST
+        quat = frames.matrix_to_quat(self._data.site_xmat[self._site_id].reshape(3, 3))
+        position = self._data.site_xpos[self._site_id].copy()
+        self.reference = Reference(self._config, position, quat, self._data.time)
 
-    def command(self, position: FloatArray, quat_wxyz: FloatArray) -> None:
-        """Move the reference in a straight line from where it is to this world pose."""
-        start_position, start_quat = self._reference()[:2]
-        config = self._config
-        rotation = frames.quat_to_rotvec(frames.quat_multiply(quat_wxyz, frames.quat_inverse(start_quat)))
-        travel, angle = position - start_position, float(np.linalg.norm(rotation))
-        self._travel_s = max(
-            config.interpolation_s,
-            float(np.linalg.norm(travel)) / config.max_speed_m_s,
-            angle / config.max_rotation_rad_s,
-        )
-        self._start_position, self._start_quat = start_position, start_quat
-        self._goal_position, self._goal_quat = position, quat_wxyz
-        self._reference_velocity = np.concatenate([travel, rotation]) / self._travel_s
-        self._rate_rad_s = angle / self._travel_s
-        self._axis = rotation / angle if angle > 0.0 else rotation
-        self._start_time_s = self._data.time
-
-    def _reference(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Position (3,), quaternion (4,) and velocity (6,) of the reference now."""
-        elapsed = self._data.time - self._start_time_s
-        if elapsed >= self._travel_s:
-            return self._goal_position, self._goal_quat, AT_REST
-        turned, quat = np.empty(4), np.empty(4)
-        mujoco.mju_axisAngle2Quat(turned, self._axis, self._rate_rad_s * elapsed)
-        mujoco.mju_mulQuat(quat, turned, self._start_quat)
-        return self._start_position + self._reference_velocity[:3] * elapsed, quat, self._reference_velocity
+    def command(self, position: FloatArray, quat_wxyz: FloatArray, at_s: float) -> None:
+        """Move the reference to this world pose from `at_s` on: at the latest the next update of the torques."""
+        self.reference.command(position, quat_wxyz, at_s)
 
     def torques(self) -> FloatArray:
         """Joint torques (N,) in N m for the present state (positions and velocities must be fresh)."""
@@ -124,10 +163,10 @@ class PoseController:
         mujoco.mj_fullM(model, self._mass, data.qM)
         jacobian, mass = self._jacobian[:, dofs], self._mass[self._dof_grid]
         joint_velocity = data.qvel[dofs]
-        position, quat, velocity = self._reference()
+        position, quat, velocity = self.reference.at(data.time)
         error = np.empty(6)
         error[:3] = position - data.site_xpos[self._site_id]
-        error[3:] = _rotation_error(quat, data.site_xmat[self._site_id])
+        error[3:] = rotation_error(quat, data.site_xmat[self._site_id])
         acceleration = self._kp * error + self._kd * (velocity - jacobian @ joint_velocity)
         posture_kp = self._config.posture_kp
         posture = posture_kp * (self._home - data.qpos[self._qpos]) - 2 * posture_kp**0.5 * joint_velocity
@@ -135,7 +174,7 @@ class PoseController:
         force = solve_positive(inverse_inertia, acceleration - jacobian @ posture)
         torque = jacobian.T @ force + mass @ posture
         torque += data.qfrc_bias[dofs] - data.qfrc_passive[dofs]
-        return np.clip(torque, -self._torque_limit, self._torque_limit)
+        return np.minimum(np.maximum(torque, -self._torque_limit), self._torque_limit)
 
 
 def solve_positive(matrix: FloatArray, right: FloatArray) -> FloatArray:
@@ -152,7 +191,7 @@ def solve_positive(matrix: FloatArray, right: FloatArray) -> FloatArray:
     return solution.reshape(right.T.shape).T
 
 
-def _rotation_error(quat_wxyz: FloatArray, matrix9: FloatArray) -> FloatArray:
+def rotation_error(quat_wxyz: FloatArray, matrix9: FloatArray) -> FloatArray:
     """Rotation vector (3,) from a rotation matrix (9,) to a quaternion, by MuJoCo's own routines."""
     present, error, rotvec = np.empty(4), np.empty(4), np.empty(3)
     mujoco.mju_mat2Quat(present, matrix9)

@@ -116,6 +116,7 @@ class SceneRenderer:
     ) -> None:
         self._model, self._data, self._image_hw, self._config = model, data, image_hw, config
         self._renderer: mujoco.Renderer | None = None
+        self._lender: SceneRenderer | None = None
         self._option = mujoco.MjvOption()
         self._option.geomgroup[:] = 0
         self._option.geomgroup[list(geom_groups)] = 1
@@ -133,6 +134,10 @@ class SceneRenderer:
             renderer.disable_depth_rendering()
         return CameraFrame(stamp_s, color, depth, self._intrinsics(camera))
 
+    def draw_with(self, lender: SceneRenderer) -> None:
+        """Use the context of `lender`, whose model has the same shapes, cameras and size of images."""
+        self._lender = lender
+
     def close(self) -> None:
         if self._renderer is not None:
             atexit.unregister(self.close)
@@ -140,6 +145,8 @@ class SceneRenderer:
             self._renderer = None
 
     def _open(self) -> mujoco.Renderer:
+        if self._lender is not None:
+            return self._lender._open()
         if self._renderer is None:
             use_gl(choose_gl())
             self._model.vis.global_.offheight = max(self._image_hw[0], self._model.vis.global_.offheight)
@@ -157,7 +164,7 @@ class SceneRenderer:
         height, width = self._image_hw
         field_of_view_rad = np.deg2rad(float(self._model.camera(camera).fovy[0]))
         focal = height / (2 * float(np.tan(field_of_view_rad / 2)))
-        return focal, focal, width / 2, height / 2
+        return focal, focal, (width - 1) / 2, (height - 1) / 2
 
 
 class SimCamera:

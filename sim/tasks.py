@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.errors import ConfigError, UnknownNameError
+from robot_rl.protocols import World
 from robot_rl.types import ActionSpec, ObservationSpec
 from sim.rendering import RenderConfig
 from sim.robosuite_world import PoseSpec, RobosuiteWorld, RobosuiteWorldConfig
@@ -165,6 +167,14 @@ class TaskConfig:
     @property
     def rate_hz(self) -> float:
         return self.env.rate_hz
+
+    def build_world(self, robot: str) -> World:
+        """The world in lockstep simulation, with `robot` in it."""
+        module, _, function = self.world.partition(":")
+        make = getattr(importlib.import_module(module), function, None)
+        if make is None:
+            raise ConfigError(f"task.world: {module} has no function {function!r}")
+        return make(self.name, robot, image_hw=self.env.image_hw)
 
     def seeing(self, other: TaskConfig) -> TaskConfig:
         """The same task, with what is seen in `other` as well; `ConfigError` when it is not the same otherwise."""

@@ -9,12 +9,14 @@ from robot_rl.errors import UnknownNameError
 from sim.experts.base import Expert
 
 NAMES = ("lift", "door", "nut_assembly_square", "pick_place_can", "stack", "wipe", "gym_hil_pick")
+AFFORDANCES = ("open_part", "put_in", "put_on", "insert")
+"""Experts of what a thing affords, in any scene (`sim.cousins.tasks`)."""
 
 
 def make_expert(task: str) -> Expert:
-    """The expert of a task of `sim.tasks` or `sim.gym_hil_world`; `UnknownNameError` lists the tasks."""
-    if task not in NAMES:
-        raise UnknownNameError("expert", task, NAMES)
+    """The expert of a task (`sim.tasks`, `sim.gym_hil_world`, `sim.cousins.tasks`); `UnknownNameError` lists all."""
+    if task not in (*NAMES, *AFFORDANCES):
+        raise UnknownNameError("expert", task, (*NAMES, *AFFORDANCES))
     build: Callable[[], Expert] = import_module(f"sim.experts.{task}").expert
     return build()
 

@@ -33,15 +33,17 @@ def action_towards(
     *,
     gripper: float,
     rotvec_tcp: FloatArray | None = None,
+    share: float = 1.0,
 ) -> FloatArray:
     """Action (A,) that moves the TCP straight to a position (3,) in the base frame.
 
     `rotvec_tcp` (3,) is the remaining rotation in the TCP frame; `gripper`: 1 opens, -1 closes, 0 keeps.
-    The translation keeps its direction when it is longer than one step allows.
+    The translation keeps its direction when it is longer than one step allows. `share` of what remains is asked for:
+    less than all of it where an arm answers late, and would overshoot.
     """
     tcp = snapshot.arm.pose_base_tcp
-    travel = frames.quat_to_matrix(tcp[3:]).T @ (position_base - tcp[:3]) / spec.translation_m
-    turn = np.zeros(3) if rotvec_tcp is None else rotvec_tcp / spec.rotation_rad
+    travel = frames.quat_to_matrix(tcp[3:]).T @ (position_base - tcp[:3]) * (share / spec.translation_m)
+    turn = np.zeros(3) if rotvec_tcp is None else rotvec_tcp * (share / spec.rotation_rad)
     wanted = np.concatenate([_shorten(travel), _shorten(turn), [gripper]])
     index = {name: place for place, name in enumerate(("x", "y", "z", "rx", "ry", "rz", "gripper"))}
     return np.array([wanted[index[name]] for name in spec.names])
@@ -65,7 +67,8 @@ class GripWatch:
 
     RESTING = 0.05  # change of gripper position between two snapshots
 
-    def __init__(self) -> None:
+    def __init__(self, resting: float = RESTING) -> None:
+        self._rest = resting
         self._stamp_s, self._position, self._resting = -np.inf, 0.0, False
 
     def resting(self, snapshot: Snapshot) -> bool:
@@ -74,7 +77,7 @@ class GripWatch:
         if stamp_s == self._stamp_s:
             return self._resting
         continuous = 0.0 < stamp_s - self._stamp_s < 0.25
-        self._resting = continuous and abs(position - self._position) < self.RESTING
+        self._resting = continuous and abs(position - self._position) < self._rest
         self._stamp_s, self._position = stamp_s, position
         return self._resting
 
@@ -95,13 +98,16 @@ class GraspShape:
     """Error of the fingers' direction within which they pass the object."""
     near_m: float = 0.09
     """Closer than this sideways and too low, the hand rises first: it would sweep the object away."""
+    funnel: float = 0.0
+    """By how much the allowed errors (sideways, and of direction) grow with the height above the grasp, as a share of
+    `clear_m`: the hand corrects while it descends, and a small error near the object is no reason to rise again."""
 
 
 class Picker:
     """Fetches an object: over it, down with open fingers, close."""
 
-    def __init__(self, shape: GraspShape) -> None:
-        self._shape, self._watch = shape, GripWatch()
+    def __init__(self, shape: GraspShape, share: float = 1.0) -> None:
+        self._shape, self._watch, self._share = shape, GripWatch(), share
 
     def fetch(
         self, snapshot: Snapshot, spec: ActionSpec, point: FloatArray, turn_rad: float = 0.0
@@ -117,15 +123,16 @@ class Picker:
         closed = shape.holding[0] < grip < shape.holding[1]
         if closed and resting and sideways < 1.5 * shape.aligned_m and abs(height) < 1.5 * shape.depth_m:
             return None
-        aligned = sideways < shape.aligned_m and abs(turn_rad) < shape.aligned_rad
+        slack = 1.0 + shape.funnel * max(height - shape.depth_m, 0.0) / shape.clear_m
+        aligned = sideways < slack * shape.aligned_m and abs(turn_rad) < slack * shape.aligned_rad
         if aligned and abs(height) < shape.depth_m and grip > shape.holding[0]:
-            return action_towards(snapshot, spec, point, gripper=-1.0)
+            return action_towards(snapshot, spec, point, gripper=-1.0, share=self._share)
         if aligned and grip > shape.holding[1]:
-            return action_towards(snapshot, spec, point, gripper=1.0, rotvec_tcp=turn)
+            return action_towards(snapshot, spec, point, gripper=1.0, rotvec_tcp=turn, share=self._share)
         above = point + shape.clear_m * UP
         if height < shape.clear_m - 0.015 and sideways < shape.near_m:
             above = np.append(tcp[:2], above[2])
-        return action_towards(snapshot, spec, above, gripper=1.0, rotvec_tcp=turn)
+        return action_towards(snapshot, spec, above, gripper=1.0, rotvec_tcp=turn, share=self._share)
 
     def progress(self, snapshot: Snapshot, point: FloatArray) -> float:
         """In [0, 1]: 0.7 for reaching the grasp point, 0.3 for closing there."""

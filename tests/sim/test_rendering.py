@@ -38,7 +38,7 @@ def test_frames_have_the_promised_shape_and_content() -> None:
         assert frame.color.shape == (48, 64, 3) and frame.color.dtype == np.uint8
         assert 20 < frame.color.mean() < 250 and frame.color.std() > 10
         assert len(red_pixels(frame)) > 4
-        assert frame.intrinsics is not None and frame.intrinsics[2:] == (32.0, 24.0)
+        assert frame.intrinsics is not None and frame.intrinsics[2:] == (31.5, 23.5)
 
 
 def test_front_picture_is_right_side_up_and_not_mirrored() -> None:

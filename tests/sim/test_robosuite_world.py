@@ -15,7 +15,7 @@ import pytest
 from robot_rl import frames
 from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.types import ArmTarget
-from sim.robosuite_arm import START_QUAT_BASE_TCP
+from sim.arm import START_QUAT_BASE_TCP
 from sim.robosuite_world import RobosuiteWorld, RobosuiteWorldConfig
 from sim.tasks import make_world
 from tests.sim.conftest import shared_env, shared_world

@@ -12,7 +12,8 @@ import yaml
 from robot_rl import frames
 from robot_rl.env import EnvConfig
 from robot_rl.errors import UnknownNameError
-from sim.robosuite_world import ROBOTS, RobosuiteWorld
+from sim.robosuite_arm import ROBOTS
+from sim.robosuite_world import RobosuiteWorld
 from sim.tasks import TASKS, env_config, make_env, sim_task
 from tests.sim.conftest import shared_env, shared_world
 

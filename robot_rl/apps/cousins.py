@@ -1,0 +1,116 @@
+"""From one RGB-D look at a scene to a policy that works in it, by digital cousins.
+
+  robot-rl cousins make SCAN WORK                     everything, one stage after the other
+  robot-rl cousins make SCAN WORK --task open:object_0 recipe.scenes=128 demonstrations=500
+  robot-rl cousins assets                             what the library holds
+  robot-rl cousins capture SCAN --camera front --pose front.json --robot fr3     a scan from the camera's node
+  robot-rl cousins scan SCAN WORK                     one stage: scan, extract, match, generate,
+  robot-rl cousins generate WORK --jobs 2             demonstrate, train, evaluate, gallery
+
+SCAN is a folder of colour, depth and intrinsics (rgb.png, depth.png, intrinsics.json; pose.json with the camera in the
+arm's base frame), or one with views.json. Every stage's files lie in WORK: look at them, correct one by hand (boxes in
+extraction/boxes.json, parts in extraction/parts.json, the scene in extraction/scene.json, task.json), and the same
+command makes anew what rests on it, and nothing else. Ctrl-C keeps what is whole. Settings: conf/cousins.yaml.
+
+Tasks: open:OBJECT[:PART], put:ITEM:CONTAINER, stack:ITEM:BASE, insert:ITEM:SOCKET; without --task the first that the
+scene suggests, which is said. Doors and drawers that were not seen, or wrongly: --parts object_0:doors=1,drawers=2
+(what is opened: see extraction/overlay.png for names).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from robot_rl.apps.config import compose, positive
+from robot_rl.apps.cousins_gallery import write_gallery
+from robot_rl.apps.cousins_work import STAGES, CousinsConfig, CousinsWork
+from robot_rl.errors import ConfigError
+from sim.assets.library import Library
+from sim.cousins.generate import in_processes, on_ray
+
+PATHS = {"make": ("SCAN", "WORK"), "scan": ("SCAN", "WORK"), "capture": ("SCAN",), "assets": ()}
+"""Which folders a stage is given; WORK alone where nothing else is said."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    stages = ("make", "capture", "scan", *(name for name, _ in STAGES), "gallery", "assets")
+    parser.add_argument("stage", choices=stages, help="see above")
+    parser.add_argument("words", nargs="*", metavar="[SCAN] WORK [key=value ...]", help="folders, then settings")
+    parser.add_argument("--task", default="", help="open:OBJECT[:PART], put:ITEM:CONTAINER, stack:..., insert:...")
+    parser.add_argument(
+        "--parts", nargs="+", default=(), metavar="OBJECT:doors=1", help="moving parts as you count them, kept in WORK"
+    )
+    capture = parser.add_argument_group("capture")
+    capture.add_argument("--camera", default="front", help="name of the camera on its topics (default: front)")
+    capture.add_argument("--pose", type=Path, help="file with the camera's pose in the arm's base frame")
+    capture.add_argument("--robot", default="", help="robot in sight, by its name in conf/robot (fr3, ur5e)")
+    capture.add_argument("--frames", type=positive, default=10, help="frames whose median is taken (default: 10)")
+    capture.add_argument("--timeout", type=float, default=20.0, dest="timeout_s", help="longest wait, seconds")
+    capture.add_argument("--namespace", default="", help="of the camera's and the arm's topics")
+    capture.add_argument("--add", action="store_true", help="one more view of the scene that SCAN has already")
+    parser.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    parser.add_argument("--ray", action="store_true", help="on Ray: the cluster of RAY_ADDRESS, else this machine")
+
+
+def run(args: argparse.Namespace) -> int:
+    console = Console()
+    paths = [Path(word) for word in args.words if "=" not in word]
+    config = compose("cousins", [word for word in args.words if "=" in word], CousinsConfig)
+    wanted = PATHS.get(args.stage, ("WORK",))
+    if len(paths) != len(wanted):
+        raise ConfigError(
+            f"robot-rl cousins {args.stage} {' '.join(wanted)}: {len(wanted)} folder(s), got {len(paths)}"
+        )
+    if args.stage == "capture":
+        return _capture(paths[0], args, console)
+    if args.stage == "assets":
+        console.print(_listing(config))
+        return 0
+    places = on_ray if args.ray else in_processes(args.jobs)
+    work = CousinsWork(paths[-1], config, console, args.jobs, places)
+    if args.stage in ("make", "scan"):
+        work.scan(paths[0])
+    if args.parts:
+        work.parts(args.parts)
+    if args.task:
+        work.task(args.task)
+    stages: dict[str, Callable[[CousinsWork], object]] = dict(STAGES)
+    if args.stage in stages:
+        stages[args.stage](work)
+    if args.stage == "make":
+        work.results()
+    if args.stage in ("make", "gallery"):
+        console.print(f"gallery: {write_gallery(work)}")
+    if args.stage == "make":
+        console.print(f"the policy: robot-rl evaluate {work.folder / 'policy'}")
+    return 0
+
+
+def _capture(target: Path, args: argparse.Namespace, console: Console) -> int:
+    try:
+        from hardware.nodes.scan import CaptureConfig, capture
+    except ImportError as error:
+        raise ConfigError(f"capture listens to ROS 2: install robot-rl[ros], or source a ROS 2 ({error})") from error
+    names = [one.name for one in fields(CaptureConfig)]
+    taken = capture(target, CaptureConfig(**{name: getattr(args, name) for name in names}))
+    for assumption in taken.assumptions:
+        console.print(f"[yellow]assumed:[/yellow] {assumption}")
+    console.print(f"{target}: {len(taken.views)} view(s) of {taken.views[0].view.image_hw}")
+    return 0
+
+
+def _listing(config: CousinsConfig) -> Table:
+    library = Library.index(config.library)
+    table = Table(Column("asset", no_wrap=True, min_width=24), "category", "size (cm)", "opens", "affordances")
+    for row in library.rows():
+        size = " x ".join(f"{100 * one:.1f}" for one in row.size_m)
+        table.add_row(row.name, row.category, size, ", ".join(row.joints), ", ".join(row.affordances))
+    table.caption = "; ".join(library.notes())
+    return table

@@ -1,0 +1,282 @@
+"""The stages from a scan to a policy, each made anew only when what it rests on has changed.
+
+scan/         colour, depth, calibration          extraction/   every step of extraction, scene.json
+counts.json   doors, drawers, lids as the user counts them (--parts)
+task.json     what is to be done                  matches.json  every object's assets, nearest first
+scenes/       the family, a folder each           episodes/     demonstrations in it, failures marked
+family.json   the task in all of them: robot-rl train task=WORK/family.json
+policy/       the run of `robot-rl imitate`       results.json  success by scene
+gallery.html  all of it to look at
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data.store import EpisodeStore
+from robot_rl.apps.config import compose
+from robot_rl.apps.evaluate import evaluate, load_policy
+from robot_rl.apps.gathering import Order as EpisodeOrder
+from robot_rl.apps.gathering import gather
+from robot_rl.apps.imitate import ImitationRun
+from robot_rl.apps.imitation import ImitationExperiment
+from robot_rl.apps.players import make_cousin_demonstrations
+from robot_rl.apps.runs import find_checkpoint
+from robot_rl.apps.train import prepare_run_dir
+from robot_rl.env import RobotEnv
+from robot_rl.errors import ConfigError, DataError
+from robot_rl.files import digest, made_from, renew, write_file
+from robot_rl.statistics import wilson_interval
+from robot_rl.typed import to_dataclass, to_plain
+from sim.assets.library import Library, LibraryConfig
+from sim.cousins.asking import read_task, suggestions
+from sim.cousins.counts import PartCounts, read_counts
+from sim.cousins.extraction import ExtractionConfig, extract
+from sim.cousins.family import CousinTask, cousin_task
+from sim.cousins.generate import Order, Recipe, Run, generate
+from sim.cousins.matching import Candidate, MatchWeights, load_seen, match
+from sim.cousins.scan_folder import read_scan
+from sim.cousins.scene import Scene
+from sim.cousins.tasks import SceneTask
+from sim.cousins.world import CousinWorldConfig
+
+SCAN, EXTRACTION, SCENE = "scan", "extraction", "scene.json"
+TASK, COUNTS, MATCHES, SCENES, FAMILY, EPISODES, POLICY, RESULTS = (
+    "task.json", "counts.json", "matches.json", "scenes", "family.json", "episodes", "policy", "results.json",
+)  # fmt: skip
+KEPT_CANDIDATES = 32
+
+
+@dataclass(frozen=True)
+class CousinsConfig:
+    """Everything that the stages depend on; conf/cousins.yaml."""
+
+    extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
+    """Scan to scene."""
+    library: LibraryConfig = field(default_factory=LibraryConfig)
+    """Which assets there are."""
+    weights: MatchWeights = field(default_factory=MatchWeights)
+    """What counts when an object is matched."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """What is generated."""
+    starts: CousinWorldConfig = field(default_factory=CousinWorldConfig)
+    """How episodes begin."""
+    demonstrations: int = 300
+    """Episodes, in all scenes together."""
+    noise: float = 0.15
+    """Of the scripted hand, in the action's units."""
+    policy: str = "score"
+    """What learns from them, of conf/policy."""
+    updates: int = 8000
+    """Of it."""
+    settings: tuple[str, ...] = ("policy.goal_dropout=0", "actions=proposed")
+    """Further overrides of conf/imitate.yaml."""
+    evaluations: int = 2
+    """Episodes in each scene at the end."""
+
+    def __post_init__(self) -> None:
+        if self.demonstrations < 1 or self.evaluations < 1 or not self.noise >= 0.0:
+            raise ConfigError(
+                "demonstrations and evaluations must be at least 1, noise not negative; got "
+                f"{self.demonstrations}, {self.evaluations}, {self.noise}"
+            )
+
+
+@dataclass(frozen=True)
+class UserCounts:
+    """`counts.json`."""
+
+    counts: dict[str, PartCounts]
+    """Moving parts by object."""
+
+
+class CousinsWork:
+    """One work folder. Each stage makes what is missing before it."""
+
+    def __init__(self, folder: Path, config: CousinsConfig, console: Console, jobs: int = 1, run: Run = map) -> None:
+        self.folder, self.config, self.console, self.jobs, self._run = folder, config, console, jobs, run
+
+    def scan(self, source: Path) -> None:
+        """Check the scan in `source` and take a copy of it."""
+        target = self.folder / SCAN
+        scan = read_scan(source)
+        if source.resolve() != target.resolve():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target)
+        for assumption in scan.assumptions:
+            self.console.print(f"[yellow]assumed:[/yellow] {assumption}")
+        self.console.print(f"scan: {len(scan.views)} view(s) of {scan.views[0].view.image_hw}")
+
+    def scene(self) -> Scene:
+        """Extract what is there, where corrections by hand are kept (`sim.cousins.extraction`)."""
+        source = self.folder / SCAN
+        if not source.is_dir():
+            raise DataError(f"{source} is not there; begin with: robot-rl cousins scan FOLDER {self.folder}")
+        scene = extract(source, self.folder / EXTRACTION, self._extraction())
+        if not scene.objects:
+            raise DataError(f"nothing stands on anything in {source}; look at {self.folder / EXTRACTION}/overlay.png")
+        return scene
+
+    def parts(self, texts: Sequence[str]) -> None:
+        """Keep what the user says about moving parts, such as `object_0:doors=1,drawers=2`."""
+        _write(self.folder / COUNTS, UserCounts(read_counts(texts)))
+
+    def _extraction(self) -> ExtractionConfig:
+        """The configuration, with the user's counts."""
+        config, path = self.config.extraction, self.folder / COUNTS
+        if not path.exists():
+            return config
+        counts = config.articulation.counts | _read(path, UserCounts).counts
+        return replace(config, articulation=replace(config.articulation, counts=counts))
+
+    def task(self, words: str = "") -> SceneTask:
+        """What is to be done: as `words` say, or as task.json does, or the first that the scene suggests."""
+        path, scene = self.folder / TASK, self.scene()
+        if not words and path.exists():
+            return _read(path, SceneTask)
+        offered = list(suggestions(scene))
+        if not words and not offered:
+            raise ConfigError("nothing in this scene suggests a task; give one by --task (see --help)")
+        task = read_task(words or offered[0], scene)
+        if not words:
+            others = f"; also there: {', '.join(offered[1:6])}" if offered[1:] else ""
+            self.console.print(f"task: {offered[0]}, the first that the scene suggests{others}")
+        _write(path, task)
+        return task
+
+    def candidates(self) -> dict[str, list[Candidate]]:
+        """Each object's assets, nearest first; published in matches.json."""
+        scene, folder = self.scene(), self.folder / EXTRACTION
+        library = Library.index(self.config.library)
+        for note in library.notes():
+            self.console.print(f"[dim]{note}[/dim]")
+        found = {
+            one.name: match(load_seen(folder, scene, one.name), library.assets, self.config.weights)
+            for one in self._track(scene.objects, "match")
+        }
+        rows = {
+            name: [{"asset": one.asset.name, "distance": one.distance, "terms": one.terms} for one in candidates]
+            for name, candidates in found.items()
+        }
+        write_file(self.folder / MATCHES, json.dumps(rows, indent=1) + "\n")
+        return {name: candidates[: KEPT_CANDIDATES * 4] for name, candidates in found.items()}
+
+    def scenes(self) -> Path:
+        """The family of scenes by the recipe."""
+        task, target = self.task(), self.folder / SCENES
+        config = self.config
+        self._renew(target, digest(self._scene_text(), task, config.recipe, config.library, config.weights))
+        missing = self.config.recipe.scenes - len(list(target.glob("scene_*/layout.json")))
+        if missing:
+            order = Order(self.scene(), self.candidates(), task, self.config.recipe, target)
+            for _ in self._track(generate(order, self._run), "generate", missing):
+                pass
+        _write(self.folder / FAMILY, cousin_task(target.resolve(), task, self.config.starts))
+        return target
+
+    def episodes(self) -> EpisodeStore:
+        """Demonstrations by the task's expert in all scenes; failures are kept, and marked as such."""
+        cousins, path = self._cousin_task(), self.folder / EPISODES
+        self._renew(path, digest(made_from(self.folder / SCENES), self.config.noise, self.config.starts))
+        make = partial(make_cousin_demonstrations, cousins, self.config.noise)
+        order = EpisodeOrder(self.config.demonstrations, self.config.recipe.seed, self.jobs)
+        store = gather(make, order, path, {"cousins": to_plain(cousins)}, self.console)
+        done = [info for info in store.infos if info.success]
+        self.console.print(
+            f"demonstrations: {len(done)} of {len(store.infos)} succeed; failures are kept, not imitated"
+        )
+        if not done:
+            raise DataError("no demonstration succeeds; look at gallery.html, and correct the scene or the task")
+        return store
+
+    def policy(self) -> Path:
+        """Learn from the demonstrations; returns the run's folder."""
+        run_dir = self.folder / POLICY
+        self.episodes()
+        self._renew(run_dir, digest(made_from(self.folder / EPISODES), self.config.demonstrations, self._words()))
+        experiment = self._experiment()
+        training = ImitationRun(experiment, run_dir)
+        prepare_run_dir(run_dir, experiment, resume=True, overwrite=False)
+        try:
+            training.run(self.console)
+        except KeyboardInterrupt:
+            training.save()
+            raise
+        return run_dir
+
+    def results(self) -> dict[str, Any]:
+        """Success of the policy in every scene."""
+        run_dir = self.policy()
+        experiment, (_, checkpoint) = self._experiment(), find_checkpoint(run_dir)
+        cousins = self._cousin_task()
+        env = RobotEnv(cousins.build_world(""), cousins.env)
+        count, each = self.config.recipe.scenes, self.config.evaluations
+        records = evaluate(env, load_policy(experiment, checkpoint), count * each, 1, track_with=self.console)
+        env.close()
+        successes = sum(one.success for one in records)
+        result = {
+            "success_rate": successes / len(records),
+            "success_interval_95": list(wilson_interval(successes, len(records))),
+            "by_scene": [[bool(one.success) for one in records[index::count]] for index in range(count)],
+        }
+        write_file(self.folder / RESULTS, json.dumps(result, indent=1) + "\n")
+        low, high = result["success_interval_95"]
+        self.console.print(f"in its own scenes: success {result['success_rate']:.3f} [{low:.3f}, {high:.3f}]")
+        return result
+
+    def _cousin_task(self) -> CousinTask:
+        return cousin_task(self.scenes(), self.task(), self.config.starts)
+
+    def _experiment(self) -> ImitationExperiment:
+        experiment = compose("imitate", self._words(), ImitationExperiment)
+        return replace(experiment, task=self._cousin_task(), data=self.folder / EPISODES)
+
+    def _words(self) -> list[str]:
+        config = self.config
+        learned = (f"policy={config.policy}", "policy.inputs.goal=false", f"algorithm.updates={config.updates}")
+        return ["task=lift", f"data={self.folder / EPISODES}", *learned, *config.settings]
+
+    def _scene_text(self) -> str:
+        self.scene()
+        return (self.folder / EXTRACTION / SCENE).read_text()
+
+    def _renew(self, path: Path, origin: str) -> None:
+        """Empty `path` when it was made from something else than now."""
+        if renew(path, origin):
+            self.console.print(f"{path.name}: made anew, what it rests on has changed")
+
+    def _track(self, items: Any, title: str, total: int | None = None) -> Any:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console) as bars:
+            yield from bars.track(items, total=total or len(items), description=title)
+
+
+def _write(path: Path, value: Any) -> None:
+    write_file(path, json.dumps(to_plain(value), indent=1) + "\n")
+
+
+def _read(path: Path, kind: Any) -> Any:
+    try:
+        return to_dataclass(kind, json.loads(path.read_text()))
+    except (OSError, ValueError, ConfigError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+Stage = Callable[[CousinsWork], Any]
+STAGES: Sequence[tuple[str, Stage]] = (
+    ("extract", CousinsWork.scene),
+    ("match", CousinsWork.candidates),
+    ("generate", CousinsWork.scenes),
+    ("demonstrate", CousinsWork.episodes),
+    ("train", CousinsWork.policy),
+    ("evaluate", CousinsWork.results),
+)

@@ -1,0 +1,48 @@
+"""Files that are replaced as a whole, and folders that say what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from robot_rl.typed import to_plain
+
+
+def write_file(path: Path, text: str) -> None:
+    """Replace `path` as a whole: a reader sees the old text or the new one."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256, in hexadecimal, of values that `to_plain` knows."""
+    text = json.dumps([to_plain(part) for part in parts], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def made_from(folder: Path) -> str:
+    """What `renew` was last told of the folder; "" if it never was."""
+    stamp = _stamp(folder)
+    return stamp.read_text() if stamp.exists() else ""
+
+
+def renew(folder: Path, origin: str) -> bool:
+    """Remove `folder` when it was made from something else than `origin`, which is noted beside it; whether it was."""
+    is_old = folder.exists() and made_from(folder) != origin
+    if is_old:
+        shutil.rmtree(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_file(_stamp(folder), origin)
+    return is_old
+
+
+def _stamp(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.made_from.txt"
