@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal
+
+
+class Estimate(NamedTuple):
+    """A number with its interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 def wilson_interval(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
@@ -13,9 +22,13 @@ def wilson_interval(successes: int, trials: int, z: float = Z_95) -> tuple[float
         raise ValueError(f"need 0 <= successes <= trials, got {successes} of {trials}")
     if trials == 0:
         return 0.0, 1.0
-    rate = successes / trials
+    low, high = wilson_bounds(successes / trials, trials, z)
+    return (0.0 if successes == 0 else low), (1.0 if successes == trials else high)
+
+
+def wilson_bounds(rate: float, trials: float, z: float = Z_95) -> tuple[float, float]:
+    """The same of a rate that is worth so many trials, which need be no whole number."""
     centre = rate + z * z / (2 * trials)
     spread = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
-    low, high = (centre - spread) / scale, (centre + spread) / scale
-    return (0.0 if successes == 0 else low), (1.0 if successes == trials else high)
+    return (centre - spread) / scale, (centre + spread) / scale

@@ -6,11 +6,14 @@
   robot-rl evaluate runs/imitate/scene_words --words "open the drawer" "close the window" --episodes 20
   robot-rl evaluate runs/imitate/lift_score_seed0 --goal "runs/play/lift#12"
   robot-rl evaluate runs/imitate/lift_score_seed0 --critic runs/offline/lift_iql_seed0 --samples 16
+  robot-rl evaluate runs/imitate/lift_score_seed0 --critic runs/offline/lift_iql_seed0 --veto runs/offline/lift_fisor
   robot-rl evaluate runs/imitate/lift_score_seed0 --remote ws://127.0.0.1:8765
+  robot-rl evaluate --twin runs/kitchen runs/imitate/door_score runs/imitate/door_act episodes=100 --real trials.csv
 
 The start states are the same for every checkpoint with the same --seed, and none of them was trained on. A task
 with goals is evaluated at each of them, from the same start states; or at goals in words, or at one shown by the last
-observation of an episode. Overrides change what acting depends on.
+observation of an episode. Overrides change what acting depends on. With --twin, several policies are run in the twins
+of a scene that `robot-rl cousins` extracted, and ranked (docs/twin.md); overrides are of conf/evaluate_twin.yaml.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ from robot_rl.apps.runs import (
     read_run,
 )
 from robot_rl.apps.steering import add_steering, given_steering, steer_by
+from robot_rl.apps.twins import add_twin
 from robot_rl.apps.video import Film
 from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.intervention import Intervention, NoHuman
@@ -70,10 +74,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_steering(parser)
     parser.add_argument("--bundle", type=Path, help="act by this exported bundle instead of the checkpoint")
     add_remote(parser)
-    parser.add_argument("--out", type=Path, help="write the result as JSON")
+    parser.add_argument("--out", type=Path, help="write the result as JSON; with --twin: the results' folder")
+    add_twin(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.twin:
+        from robot_rl.apps import evaluate_twin
+
+        return evaluate_twin.run(args)
     console = Console()
     if args.out:  # written last; a film comes first and makes its own folder
         check_writable(args.out)
@@ -92,15 +101,23 @@ def run(args: argparse.Namespace) -> int:
     policy = _load(experiment, checkpoint, args, told)
     for text in args.words:
         check_words(policy, text)
+    steering, unsafe_before = None, 0
     if args.critic:
-        policy = steer_by(policy, experiment, run_dir, args.critic, given_steering(args))
-        console.print(f"steered by {args.critic}: {policy.steering.config}")
+        policy = steer_by(policy, experiment, run_dir, args.critic, args.veto, given_steering(args))
+        steering = policy.steering
+        console.print(f"steered by {args.critic}: {steering.config}")
+    elif args.veto:
+        raise ConfigError("--veto forbids candidates of a choice: it goes with --critic (a run of FISOR can be both)")
     env = build_run_env(experiment)
     if args.video:
         film(experiment, policy, args.video, args.video_episodes, args.seed, goals)
         console.print(f"film: {args.video}")
+        unsafe_before = steering.unsafe if steering is not None else 0
     records = evaluate(env, policy, args.episodes, args.seed, track_with=console, goals=goals)
     result = summarize(records, checkpoint, args.seed, goals)
+    if steering is not None and steering.veto is not None:
+        result["unsafe_choices"] = steering.unsafe - unsafe_before
+        console.print(f"choices in which no candidate was safe: {result['unsafe_choices']}")
     low, high = result["success_interval_95"]
     for number, rate in enumerate(result["success_rate_by_goal"]):
         name = args.words[number] if args.words else f"goal {number + 1}"

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from rich.console import Console
 
 from robot_rl.actor import learning_time_s
 from robot_rl.apps.evaluate import film, load_policy
+from robot_rl.apps.page import heading, movie, page, png, render, table
 from robot_rl.apps.runs import find_checkpoint
 from robot_rl.apps.wiring import read_experiment
 from robot_rl.errors import RobotRlError
@@ -130,30 +125,20 @@ def _curves_png(records: Sequence[EpisodeRecord]) -> bytes:
         axis.grid(alpha=0.3)
         if limits:
             axis.set_ylim(*limits)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return render(figure)
 
 
 def _page(title: str, summary: dict[str, Any], curves_png: bytes, video: Path | None) -> str:
-    rows = "".join(
-        f"<tr><th>{html.escape(name.replace('_', ' '))}</th><td>{html.escape(_shown(value))}</td></tr>"
+    figures = [
+        (name.replace("_", " "), _shown(value))
         for name, value in summary.items()
         if not (isinstance(value, list) and value and isinstance(value[0], dict))
-    )
-    film = "<p>No video: rendering is not available here; see <code>robot-rl doctor</code>.</p>"
+    ]
+    shown = "<p>No video: rendering is not available here; see <code>robot-rl doctor</code>.</p>"
     if video is not None:
-        data = base64.b64encode(video.read_bytes()).decode()
-        film = f'<video controls autoplay loop muted src="data:video/mp4;base64,{data}"></video>'
-    image = base64.b64encode(curves_png).decode()
-    return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
-<style>body{{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#1c2530}}
-img,video{{max-width:100%;border-radius:8px}}th{{text-align:left;font-weight:500;padding-right:2rem;color:#566}}
-.columns{{display:flex;gap:2rem;flex-wrap:wrap}}</style></head><body><h1>{html.escape(title)}</h1>
-<img alt="learning curves" src="data:image/png;base64,{image}"><div class="columns"><table>{rows}</table>
-<div><h2>Evaluation</h2>{film}</div></div></body></html>
-"""
+        shown = movie(video, "controls autoplay loop muted")
+    columns = f"<div class='columns'>{table((), figures)}<div>{heading('Evaluation')}{shown}</div></div>"
+    return page(title, [heading(title, 1), png(curves_png, "learning curves"), columns])
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,127 @@
+"""Excite the arm within the guard's limits, fit the twin to what it did, and say what the twin cannot explain.
+
+  robot-rl twin identify runs/arm                            robosuite's Panda, to try it
+  robot-rl twin identify runs/arm --world hidden --seed 3    an arm whose joints do what no twin's do
+  robot-rl twin identify runs/arm --world ros --robot fr3    the arm behind the ROS 2 topics (guard and driver are up)
+  robot-rl twin identify runs/arm --log runs/arm/log.npz     fit a log again
+
+OUT then holds log.npz, posterior.json (for `recipe.physics` of cousins and for twins) and report.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from hardware.guard_config import GuardConfig
+from robot_rl.apps.config import compose_mapping, group_choices, not_negative, positive
+from robot_rl.env import RobotEnv
+from robot_rl.errors import RobotRlError, UnknownNameError
+from robot_rl.files import write_file
+from robot_rl.protocols import Env
+from robot_rl.typed import to_dataclass, to_plain
+from robot_rl.types import FloatArray
+from sim.cousins.hidden import hidden_arm_env
+from sim.cousins.physics import Physics, PhysicsPrior, with_arm
+from sim.sysid.excitation import ExcitationConfig, excitation
+from sim.sysid.fit import Fit, fit
+from sim.sysid.log import MOTION_ENV, MotionLog, Run, read_log, record, write_log
+from sim.sysid.lone_arm import LoneArm
+from sim.sysid.motion import MotionLimits
+from sim.sysid.report import write_report
+from sim.sysid.rollouts import rollouts
+
+LOG, POSTERIOR, REPORT = "log.npz", "posterior.json", "report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of log, posterior and report")
+    parser.add_argument("--log", type=Path, help="fit this log; nothing moves")
+    parser.add_argument("--robot", default="sim_panda", help=f"of conf/robot: {', '.join(group_choices('robot'))}")
+    parser.add_argument("--world", default="sim", choices=sorted(WORLDS), help="which arm is excited (default: sim)")
+    parser.add_argument("--seed", type=not_negative, default=0, help="of the excitation, and of the hidden arm")
+    parser.add_argument("--jobs", type=positive, default=1, help="processes of the fit (default: 1)")
+
+
+def run(args: argparse.Namespace) -> int:
+    console = Console()
+    args.out.mkdir(parents=True, exist_ok=True)
+    log = read_log(args.log) if args.log else _record(args)
+    write_log(args.out / LOG, log)
+    console.print(f"log: {len(log.runs)} run(s), {sum(len(one.targets_base) for one in log.runs)} commands")
+    with rollouts(log, args.jobs) as predict, console.status("fitting"):
+        found = fit(log, predict)
+    write_posterior(args.out / POSTERIOR, found)
+    for sentence in write_report(args.out / REPORT, log, found):
+        console.print(f"- {sentence}", highlight=False)
+    console.print(f"posterior: {args.out / POSTERIOR}\nreport: {args.out / REPORT}")
+    return 0
+
+
+def write_posterior(path: Path, found: Fit) -> None:
+    """The prior of a scene's objects with the identified arm, as JSON."""
+    posterior = with_arm(PhysicsPrior(), found.posterior)
+    write_file(path, json.dumps(to_plain(posterior), indent=1) + "\n")
+
+
+def guard_limits(robot: dict[str, Any]) -> MotionLimits:
+    """What the guard of a robot of conf/robot lets through, and no faster than a reduced speed."""
+    guard, slow = to_dataclass(GuardConfig, robot["guard"], "guard"), MotionLimits()
+    return MotionLimits(
+        guard.workspace_low_m,
+        guard.workspace_high_m,
+        min(guard.speed_m_s, slow.speed_m_s),
+        min(guard.speed_rad_s, slow.speed_rad_s),
+    )
+
+
+def plan(env: Env, robot: str, limits: MotionLimits, config: ExcitationConfig, seed: int) -> list[FloatArray]:
+    """Offsets of each run from where the arm stands; the nominal twin says what its joints would do."""
+    env.reset(seed=seed)
+    start = env.snapshot().arm
+    twin = LoneArm(robot, PhysicsPrior().nominal())
+    here, rest = np.asarray(start.joint_pos_rad)[None], np.zeros(1)
+
+    def predict(targets: FloatArray) -> FloatArray:
+        return twin.repeat(Run(targets, here, start.pose_base_tcp[None], rest), env.rate_hz)[0]
+
+    return excitation(config, np.asarray(start.pose_base_tcp), limits, predict, env.rate_hz, seed)
+
+
+def _record(args: argparse.Namespace) -> MotionLog:
+    if args.robot not in group_choices("robot"):
+        raise UnknownNameError("robot", args.robot, group_choices("robot"))
+    robot = compose_mapping(f"robot/{args.robot}")["robot"]
+    model, limits = robot["sim_robot"].lower(), guard_limits(robot)
+    env = WORLDS[args.world](model, args.seed)
+    try:
+        offsets = plan(env, model, limits, ExcitationConfig(), args.seed)
+        runs = tuple(record(env, one, args.seed, limits) for one in offsets)
+    finally:
+        env.close()
+    return MotionLog(model, env.rate_hz, runs)
+
+
+def _simulated(robot: str, seed: int) -> RobotEnv:
+    return RobotEnv(LoneArm(robot, Physics()), MOTION_ENV)
+
+
+def _hidden(robot: str, seed: int) -> RobotEnv:
+    return hidden_arm_env(seed, robot)
+
+
+def _over_ros(robot: str, seed: int) -> RobotEnv:
+    try:
+        from hardware.ros_world import RosWorld, RosWorldConfig
+    except ImportError as error:
+        raise RobotRlError(f"--world ros needs ROS 2's Python packages: {error}; see docs/ros2.md") from error
+    return RobotEnv(RosWorld(RosWorldConfig(reset="person", reset_timeout_s=600.0)), MOTION_ENV)
+
+
+WORLDS: dict[str, Callable[[str, int], RobotEnv]] = {"sim": _simulated, "hidden": _hidden, "ros": _over_ros}

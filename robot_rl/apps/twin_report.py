@@ -1,0 +1,194 @@
+"""One page about an evaluation in twins: success, agreement with reality, ranking, films, failures, raw data.
+
+  robot-rl twin report runs/twin/door                          writes runs/twin/door/report.html
+  robot-rl twin report runs/twin/door --real trials.csv        with real trials of the same policies beside it
+
+Real trials: a table with the columns of the evaluation's, or a .csv with policy, start, success. The page needs nothing
+but itself; links lead to the evaluation's files beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from robot_rl.apps import page, twin_films
+from robot_rl.apps.twin_plots import COLOURS, agreement_plot, difference_plot, failure_plot, success_plot
+from robot_rl.correlation import drop_one, mmrv, pearson, spearman
+from robot_rl.errors import DataError
+from robot_rl.evaluation_table import DESCRIPTION, EPISODES, FILMS, REAL, read_table, read_trials
+from robot_rl.failures import SCATTERED, ClusterConfig, failure_clusters
+from robot_rl.files import write_file
+from robot_rl.paired import Rate, Table, columns, difference, outcomes, policies, success
+from robot_rl.promotion import ENSEMBLE, rank_policies
+
+RANKING = "ranking.json"
+SHOWN_FAILURES = 4000
+"""Failures that are grouped; of more, as many drawn at random."""
+CLUSTERS = ClusterConfig()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="what `robot-rl evaluate --twin` wrote")
+    parser.add_argument(
+        "--real", type=Path, metavar="TABLE", help="real trials: .parquet, or .csv with policy, start, success"
+    )
+    parser.add_argument("--out", type=Path, help="the page (default: report.html in the folder)")
+
+
+def run(args: argparse.Namespace) -> int:
+    out = args.out or args.folder / "report.html"
+    write_report(args.folder, args.real, out)
+    Console().print(f"report: {out}", soft_wrap=True)
+    return 0
+
+
+def write_report(folder: Path, real: Path | None, out: Path) -> None:
+    """Write the page to `out`."""
+    trials = read_trials(real) if real is not None else []
+    if real is not None and not trials:
+        raise DataError(f"{real} holds no real trial: rows of kind {REAL!r}")
+    table = columns([*read_table(folder / EPISODES), *trials])
+    rates = success_by_kind(table)
+    title = f"Evaluation in twins: {folder.resolve().name}"
+    sections = [
+        page.heading(title, 1),
+        *_success(rates),
+        *_agreement(rates),
+        *_ranking(table, list(rates)),
+        *_guard(table),
+        *_failures(table, folder, out),
+        *twin_films.section(table, folder),
+        *_raw(folder, real, out),
+    ]
+    write_file(out, page.page(title, sections))
+
+
+def success_by_kind(table: Table) -> dict[str, dict[str, Rate]]:
+    """Success by policy, the best in the ensemble first, and kind of world."""
+    worlds = {kind: np.unique(table["world"][table["kind"] == kind]).tolist() for kind in COLOURS}
+    rates: dict[str, dict[str, Rate]] = {}
+    for name in policies(table):
+        found = {kind: outcomes(table, name, of_kind) for kind, of_kind in worlds.items()}
+        rates[name] = {kind: success(one) for kind, one in found.items() if one}
+    best = sorted(rates, key=lambda name: -rates[name][ENSEMBLE].value if ENSEMBLE in rates[name] else 1.0)
+    return {name: rates[name] for name in best}
+
+
+def _success(rates: dict[str, dict[str, Rate]]) -> Iterator[str]:
+    kinds = [kind for kind in COLOURS if any(kind in one for one in rates.values())]
+    yield page.heading("Success")
+    yield page.plot(success_plot(rates), "success by policy and kind of world")
+    yield page.table(
+        ("policy", *kinds), ([name, *(one.get(kind, "") for kind in kinds)] for name, one in rates.items())
+    )
+    yield "<p>Intervals hold 95 %: worlds and starts are resampled, and none is narrower than Wilson's.</p>"
+
+
+def _agreement(rates: dict[str, dict[str, Rate]]) -> Iterator[str]:
+    yield page.heading("Real against twin")
+    tried = {name: one for name, one in rates.items() if REAL in one}
+    kinds = [kind for kind in COLOURS if kind != REAL and tried and all(kind in one for one in tried.values())]
+    if len(tried) < 2 or not kinds:
+        yield "<p>No agreement can be told: it takes real trials of at least two of these policies.</p>"
+        return
+    real = {name: one[REAL] for name, one in tried.items()}
+    twins = {kind: {name: one[kind] for name, one in tried.items()} for kind in kinds}
+    yield page.plot(agreement_plot(real, twins), "success in reality against success in twins")
+    rows = []
+    for kind in kinds:
+        pair = ([one.value for one in real.values()], [one.value for one in twins[kind].values()])
+        r = pearson(*pair)
+        low, high = drop_one(lambda a, b: pearson(a, b).value, *pair) if len(real) > 2 else (np.nan, np.nan)
+        shown = f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}]", f"{low:.2f} to {high:.2f}"
+        rows.append((kind, *shown, f"{spearman(*pair):.2f}", f"{mmrv(*pair):.3f}"))
+    yield page.table(("twin", "Pearson's r (Fisher)", "r, any one left out", "rank correlation", "MMRV"), rows)
+    yield f"<p>{len(real)} policies. MMRV as in SIMPLER (2405.05941), gaps in real success.</p>"
+
+
+def _ranking(table: Table, names: list[str]) -> Iterator[str]:
+    yield page.heading("Ranking over the ensemble")
+    worlds = np.unique(table["world"][table["kind"] == ENSEMBLE]).tolist()
+    ranking = rank_policies(table, worlds)
+    if ranking is None:
+        yield "<p>No ranking: no two policies were tried from the same starts in the same worlds.</p>"
+        return
+    yield page.listing(ranking.words())
+    found = {name: outcomes(table, name, worlds) for name in policies(table)}
+    shown = [name for name in names if found[name]]
+    pairs = {(a, b): difference(found[a], found[b]) for a in shown for b in shown if a != b}
+    yield page.heading("Paired differences of success, row less column", 3)
+    yield page.plot(difference_plot(shown, pairs), "paired differences")
+
+
+def _guard(table: Table) -> Iterator[str]:
+    yield page.heading("Guard")
+    rows = []
+    for name in policies(table):
+        for kind in COLOURS:
+            chosen = (table["policy"] == name) & (table["kind"] == kind)
+            if steps := int(table["steps"][chosen].sum()):
+                shares = [f"{table[held][chosen].sum() / steps:.2%}" for held in ("limited_steps", "refused_steps")]
+                rows.append((name, kind, int(chosen.sum()), steps, *shares))
+    yield page.table(("policy", "world", "episodes", "commands", "changed", "refused"), rows)
+
+
+def _failures(table: Table, folder: Path, out: Path) -> Iterator[str]:
+    yield page.heading("Failures")
+    simulated = {name: column[table["kind"] != REAL] for name, column in table.items()}
+    failed = np.flatnonzero(~simulated["success"])
+    if not len(failed):
+        yield "<p>None.</p>"
+        return
+    if len(failed) > SHOWN_FAILURES:
+        failed = np.sort(np.random.default_rng(0).choice(failed, SHOWN_FAILURES, replace=False))
+    labels = failure_clusters({name: column[failed] for name, column in simulated.items()}, CLUSTERS)
+    shown = np.concatenate([failed, np.flatnonzero(simulated["success"])[:SHOWN_FAILURES]])
+    marks = np.concatenate([labels, np.full(len(shown) - len(failed), SCATTERED - 1)])
+    yield page.plot(failure_plot({name: column[shown] for name, column in simulated.items()}, marks), "failures")
+    yield (
+        f"<p>Two failures are neighbours when the object's start, the TCP's end and their lengths differ little: by "
+        f"{100 * CLUSTERS.reach_m:.0f} cm, by {CLUSTERS.reach_steps:.0f} steps, or by less of each (Euclidean). Where "
+        f"{CLUSTERS.share:.0%} of the failures, at least {CLUSTERS.least}, are neighbours, a cluster is (DBSCAN).</p>"
+    )
+    head = ("cluster", "failures", "object began at (m)", "TCP ended at (m)", "steps", "policies", "worlds")
+    groups = [*np.unique(labels[labels != SCATTERED]), *([SCATTERED] if SCATTERED in labels else [])]
+    chosen = [(number, failed[labels == number]) for number in groups]
+    yield page.table(head, [_named(int(number), members, simulated) for number, members in chosen])
+    for number, members in chosen:
+        films = [film for film in simulated["film"][members] if film][:5]
+        if films and number != SCATTERED:
+            links = ", ".join(page.link(_beside(folder / film, out), Path(film).stem) for film in films)
+            yield f"<p>films of cluster {number + 1}: {links}</p>"
+
+
+def _named(number: int, members: np.ndarray, table: Table) -> tuple[object, ...]:
+    def place(*columns: str) -> str:
+        return ", ".join(f"{np.mean(table[one][members]):.2f} ± {np.std(table[one][members]):.2f}" for one in columns)
+
+    def counted(column: str) -> str:
+        names, counts = np.unique(table[column][members], return_counts=True)
+        return ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+
+    name = "scattered" if number == SCATTERED else f"cluster {number + 1}"
+    begin, end = place("object_x_m", "object_y_m"), place("tcp_x_m", "tcp_y_m", "tcp_z_m")
+    low, middle, high = np.quantile(table["steps"][members], (0.1, 0.5, 0.9))
+    steps = f"{middle:.0f} ({low:.0f} to {high:.0f})"
+    return name, len(members), begin, end, steps, counted("policy"), counted("world")
+
+
+def _raw(folder: Path, real: Path | None, out: Path) -> Iterator[str]:
+    yield page.heading("Raw data")
+    files = [folder / EPISODES, folder / DESCRIPTION, folder / RANKING, folder / FILMS, *([real] if real else [])]
+    for path in (path for path in files if path.exists()):
+        yield f"<p>{page.link(_beside(path, out), path.name)}</p>"
+
+
+def _beside(path: Path, out: Path) -> str:
+    """The way to `path` from the page."""
+    return Path(os.path.relpath(path, out.parent)).as_posix()

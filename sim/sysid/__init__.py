@@ -1,0 +1,1 @@
+"""System identification of an arm: excitation, log, fit, posterior, residuals, report."""

@@ -1,0 +1,54 @@
+"""Importance sampling: by hand, and unbiased on a chain whose value is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from robot_rl.importance import importance_estimate
+
+LOGS = [np.log([2.0, 0.5]), np.log([0.5])]
+REWARDS = [[1.0, 3.0], [2.0]]
+
+
+def test_by_hand() -> None:
+    # weights by step: (2, 1) and (0.5, 0.5 kept on); discounted rewards (1, 1.5) and (2, 0)
+    assert importance_estimate(LOGS, REWARDS, 0.5, weighted=False).value == pytest.approx((2 + 1.5 + 1.0) / 2)
+    weighted = importance_estimate(LOGS, REWARDS, 0.5)
+    assert weighted.value == pytest.approx((2 + 1) / 2.5 + 1.5 / 1.5)
+    assert weighted.effective == pytest.approx(1.5**2 / (1 + 0.25))
+    whole = importance_estimate(LOGS, REWARDS, 0.5, per_decision=False, weighted=False)
+    assert whole.value == pytest.approx((1 * 2.5 + 0.5 * 2) / 2)
+    whole = importance_estimate(LOGS, REWARDS, 0.5, per_decision=False)
+    assert whole.value == pytest.approx((2.5 + 1.0) / 1.5)
+
+
+@pytest.mark.parametrize("per_decision", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_value_of_a_chain(per_decision: bool, weighted: bool) -> None:
+    """Three steps, "right" earns 1 and "left" ends it: going right with 0.8, value 0.8 + 0.8^2 g + 0.8^3 g^2."""
+    rng, acting, wanted, discount = np.random.default_rng(0), 0.6, 0.8, 0.9
+    logs, rewards = [], []
+    for _ in range(20_000):
+        log, reward = [], []
+        for _ in range(3):
+            right = rng.random() < acting
+            log.append(np.log(wanted / acting if right else (1 - wanted) / (1 - acting)))
+            reward.append(float(right))
+            if not right:
+                break
+        logs.append(log)
+        rewards.append(reward)
+    value = wanted + wanted**2 * discount + wanted**3 * discount**2
+    found = importance_estimate(logs, rewards, discount, per_decision=per_decision, weighted=weighted)
+    assert found.value == pytest.approx(value, abs=0.03)
+    assert found.effective < 20_000
+
+
+def test_the_same_policy_has_the_plain_mean() -> None:
+    found = importance_estimate([[0.0, 0.0], [0.0]], REWARDS)
+    assert found.value == pytest.approx(3.0) and found.effective == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="as long"):
+        importance_estimate([[0.0, 0.0, 0.0], [0.0]], REWARDS)
+    with pytest.raises(ValueError, match="same episodes"):
+        importance_estimate([], [])
