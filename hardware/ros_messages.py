@@ -164,6 +164,30 @@ def read_image(message: Image) -> NDArray[np.uint8] | None:
     return np.ascontiguousarray(pixels[:, :, order])
 
 
+def depth_message(depth_m: NDArray[np.float32], stamp_s: float, frame: str) -> Image:
+    """(H, W) metres as 16UC1 in millimetres (REP 118); 0 where there is no depth."""
+    millimetres = np.clip(np.rint(depth_m * 1e3), 0, np.iinfo(np.uint16).max).astype("<u2")
+    height, width = millimetres.shape
+    message = Image(header=header(stamp_s, frame), height=height, width=width, encoding="16UC1", step=2 * width)
+    message.data = millimetres.tobytes()
+    return message
+
+
+def read_depth(message: Image) -> NDArray[np.float32] | None:
+    """(H, W) metres, 0 where there is none, from 16UC1 (millimetres) or 32FC1 (metres); None for anything else."""
+    kind = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}.get(message.encoding)
+    if kind is None or message.height == 0 or message.width == 0:
+        return None
+    dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
+    data = np.frombuffer(message.data, np.uint8)
+    row = message.width * dtype.itemsize
+    if message.step < row or data.size < message.height * message.step:
+        return None
+    rows = data[: message.height * message.step].reshape(message.height, message.step)[:, :row]
+    depth = np.ascontiguousarray(rows).view(dtype).astype(np.float32) * (1e-3 if kind == "u2" else 1.0)
+    return np.where(np.isfinite(depth) & (depth > 0.0), depth, 0.0).astype(np.float32)
+
+
 def fit(color: NDArray[np.uint8], hw: tuple[int, int]) -> NDArray[np.uint8]:
     """The middle of an (H, W, 3) image, scaled to height and width `hw`."""
     height, width = hw
@@ -206,6 +230,12 @@ def camera_info_message(
     message.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
     message.p = [fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
     return message
+
+
+def read_intrinsics(message: CameraInfo) -> tuple[float, float, float, float] | None:
+    """fx, fy, cx, cy in pixels; None of a camera that does not know them."""
+    fx, _, cx, _, fy, cy, *_ = map(float, message.k)
+    return (fx, fy, cx, cy) if np.isfinite(message.k).all() and fx > 0.0 and fy > 0.0 else None
 
 
 def diagnostics_message(

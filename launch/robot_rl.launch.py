@@ -34,6 +34,7 @@ ARGUMENTS = {
     "use_mock_hardware": "the same as use_sim",
     "robot_ip": "address of the arm's controller",
     "headless": "no browser page",
+    "twin": "a twin in step beside the graph",
 }
 RESTART_DELAY_S = 1.0
 

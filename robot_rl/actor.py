@@ -49,6 +49,8 @@ class ScheduleConfig:
     """Episodes without a person, with the final parameters."""
     interventions: bool = True
     """Whether the person may take over while learning."""
+    attended: bool = False
+    """Whether the person may also take over, and judge, in evaluation: a deployment."""
     seed: int = 0
     """Start states: each phase draws from its own range, so evaluation never sees a training start."""
 
@@ -121,9 +123,10 @@ class Actor:
         return self._run(control, "learn", [self._link])
 
     def evaluate_once(self) -> EpisodeRecord:
-        """One episode of the policy alone, deterministic; call `finish_learning` before the first."""
+        """One episode of the policy, deterministic, alone unless attended; call `finish_learning` before the first."""
         self.policy.deterministic = True
-        control = Intervention(self.policy, NoHuman(self.env.action_spec.dim), self.env.action_spec)
+        human = self.human if self.schedule.attended else NoHuman(self.env.action_spec.dim)
+        control = Intervention(self.policy, human, self.env.action_spec)
         return self._run(control, "evaluate", [])
 
     @property

@@ -58,6 +58,7 @@ def _pack_event(event: Event) -> dict[str, Any]:
             "stamp_s": pack_number(event.stamp_s, "stamp_s"),
             "seed": None if event.seed is None else int(event.seed),
             **({"operator": check_name(event.operator, "operator")} if event.operator else {}),
+            **({"synthetic": True} if event.synthetic else {}),
         }
     if isinstance(event, EpisodeEnd):
         return {
@@ -89,6 +90,7 @@ def _unpack_start(fields: Fields) -> EpisodeStart:
         stamp_s=fields.number("stamp_s"),
         seed=fields.optional_integer("seed"),
         operator=fields.optional_name("operator"),
+        synthetic=fields.optional_flag("synthetic"),
     )
 
 

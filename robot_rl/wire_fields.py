@@ -131,6 +131,10 @@ class Fields:
         """Empty where the sender says nothing."""
         return self.name(name) if name in self._values else ""
 
+    def optional_flag(self, name: str) -> bool:
+        """False where the sender says nothing."""
+        return name in self._values and self.take(name, bool)
+
     def choice(self, name: str, valid: tuple[str, ...]) -> str:
         value = self.take(name, str)
         if value not in valid:

@@ -121,6 +121,7 @@ class GuiConfig:
         *("rate_hz", "late_ticks", "real_time_factor", "staleness_ms"),
         *("steering.value", "steering.spread", "steering.base_rank", "steering.samples"),
         *("chunks.held", "chunks.failed"),
+        *("service.promotion", "service.interventions", "service.success", "service.rolled_back"),
     )
     """Values of `/diagnostics` shown as live figures, by key, whichever node sends them."""
     success_window: int = 20

@@ -74,9 +74,16 @@ def steering_values(choice: Choice | None) -> dict[str, object]:
     """For a person to see; empty before anything was chosen."""
     if choice is None:
         return {}
-    return {
+    values: dict[str, object] = {
         "steering.value": f"{choice.value:.4g}",
         "steering.spread": f"{choice.spread:.4g}",
         "steering.base_rank": choice.base_rank,
         "steering.samples": choice.samples,
     }
+    if choice.risk is not None:
+        values |= {
+            "steering.vetoed": choice.vetoed,
+            "steering.risk": f"{choice.risk:.4g}",
+            "steering.unsafe": choice.unsafe,
+        }
+    return values

@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from numpy.typing import NDArray
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -74,7 +72,7 @@ class RealSenseNode(ManagedNode[RealSenseNodeConfig]):
             height, width = frame.color.shape[:2]
             self._info.publish(ros_messages.camera_info_message(frame.intrinsics, (height, width), stamp_s, frame_id))
         if frame.depth_m is not None and self._depth.get_subscription_count():
-            self._depth.publish(_depth_message(frame.depth_m, stamp_s, frame_id))
+            self._depth.publish(ros_messages.depth_message(frame.depth_m, stamp_s, frame_id))
 
     def _report(self) -> None:
         status, last = self._camera.status(), self._last
@@ -99,21 +97,6 @@ class RealSenseNode(ManagedNode[RealSenseNodeConfig]):
         }
         name = f"camera {self.config.camera or self.get_name()}"
         self._diagnostics.publish(ros_messages.diagnostics_message(name, values, self.now_s(), level=level, text=text))
-
-
-def _depth_message(depth_m: NDArray[np.float32], stamp_s: float, frame_id: str) -> Image:
-    """(H, W) metres as 16UC1 in millimetres (REP 118); 0 where there is no depth."""
-    millimetres = np.clip(np.rint(depth_m * 1e3), 0, np.iinfo(np.uint16).max).astype("<u2")
-    height, width = millimetres.shape
-    message = Image(
-        header=ros_messages.header(stamp_s, frame_id),
-        height=height,
-        width=width,
-        encoding="16UC1",
-        step=2 * width,
-    )
-    message.data = millimetres.tobytes()
-    return message
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -53,6 +53,8 @@ class SimRobotConfig:
     """Images per second and camera."""
     image_hw: tuple[int, int] = (64, 64)
     """Height and width of the images."""
+    depth: bool = False
+    """Serve aligned depth, too (a second drawing of each picture)."""
     jpeg_quality: int = 90
     """Of the compressed images, 0 to 100."""
     target_timeout_s: float = 1.0
@@ -232,6 +234,7 @@ class _Camera:
         sensor = qos_profile_sensor_data
         self._compressed = node.create_publisher(CompressedImage, f"{topic}/compressed", sensor)
         self._info = node.create_publisher(CameraInfo, f"{name}/color/camera_info", sensor)
+        self._depth = node.create_publisher(Image, f"{name}/aligned_depth_to_color/image_raw", sensor)
 
     def is_due(self) -> bool:
         """Its time has come and somebody listens."""
@@ -252,6 +255,8 @@ class _Camera:
         if frame.intrinsics is not None and self._info.get_subscription_count():
             hw = (color.shape[0], color.shape[1])
             self._info.publish(ros_messages.camera_info_message(frame.intrinsics, hw, stamp_s, self._frame))
+        if frame.depth_m is not None and self._depth.get_subscription_count():
+            self._depth.publish(ros_messages.depth_message(frame.depth_m, stamp_s, self._frame))
 
 
 def make_world(config: SimRobotConfig, robot: str) -> World:
@@ -264,11 +269,12 @@ def make_world(config: SimRobotConfig, robot: str) -> World:
             raise ConfigError(f"world {config.world!r}: expected package.module:function; {error}") from error
         return cast(World, make(**config.world_options))
     from sim.osc import OscConfig
+    from sim.rendering import RenderConfig
     from sim.tasks import make_world as make_sim_world
 
     # The guard interpolates; here a new target comes at every slice and is reached within it.
     options: dict[str, Any] = {"controller": OscConfig(interpolation_s=1.0 / config.rate_hz)}
-    options |= config.world_options
+    options |= {"render": RenderConfig(depth=config.depth)} | dict(config.world_options)
     world = make_sim_world(config.task, robot, image_hw=config.image_hw, **options)
     return cast(World, world)
 

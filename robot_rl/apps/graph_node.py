@@ -82,6 +82,8 @@ def substitute(node: NodeConfig, args: Mapping[str, Scalar]) -> NodeConfig:
     def text(value: Any) -> Any:
         if isinstance(value, list):
             return [text(item) for item in value]
+        if isinstance(value, Mapping):
+            return {key: text(item) for key, item in value.items()}
         if not isinstance(value, str):
             return value
         whole = re.fullmatch(r"\$\{(\w+)\}", value)

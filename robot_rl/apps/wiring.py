@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from data.memory import ExperienceMemory
 from policies.augmentation import random_crop
+from policies.base import pin_base
 from policies.expo import EXPOPolicyConfig
 from policies.gaussian import GaussianConfig
+from policies.korr import KORRPolicyConfig
 from policies.networks import PolicyConfig
 from policies.q_chunking import QChunkingPolicyConfig
 from robot_rl.actor import LearnedPolicy, ScheduleConfig
 from robot_rl.algorithms import Algorithm
 from robot_rl.algorithms.bc import BC, BCConfig
 from robot_rl.algorithms.expo import EXPO, EXPOConfig
+from robot_rl.algorithms.h2o import H2O, H2OConfig
+from robot_rl.algorithms.korr import KORR, KORRConfig
 from robot_rl.algorithms.q_chunking import QChunking, QChunkingConfig
 from robot_rl.algorithms.rlpd import RLPD, RLPDConfig
 from robot_rl.apps.config import compose, read_configuration
+from robot_rl.apps.origins import Stores, each, load_stores, pinned, start_from
 from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.learner import Learner, LearnerConfig
@@ -34,6 +38,8 @@ ALGORITHMS: dict[type, tuple[Callable[..., Algorithm], type[PolicyConfig]]] = {
     BCConfig: (BC, GaussianConfig),
     EXPOConfig: (EXPO, EXPOPolicyConfig),
     QChunkingConfig: (QChunking, QChunkingPolicyConfig),
+    KORRConfig: (KORR, KORRPolicyConfig),
+    H2OConfig: (H2O, GaussianConfig),
 }
 """By configuration: what learns, and the configuration of the policies that it can teach."""
 
@@ -47,9 +53,9 @@ class Experiment:
     robot: dict[str, Any]
     """Which arm (conf/robot); lockstep simulation needs its `sim_robot` alone."""
     algorithm: Any
-    """The algorithm's own dataclass (`RLPDConfig`, `EXPOConfig`, `QChunkingConfig`, `BCConfig`)."""
+    """The algorithm's own dataclass (`RLPDConfig`, `EXPOConfig`, `QChunkingConfig`, `KORRConfig`, `BCConfig`)."""
     policy: PolicyConfig
-    """The acting policy's own dataclass (`GaussianConfig`, `EXPOPolicyConfig`, `QChunkingPolicyConfig`)."""
+    """The acting policy's own dataclass (`GaussianConfig`, `EXPOPolicyConfig`, `QChunkingPolicyConfig`, ...)."""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     """Batch size, update-to-data ratio, checkpoints."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -60,19 +66,43 @@ class Experiment:
     """Share of each batch from demonstrations and interventions."""
     own_successes: bool = True
     """Whether what the policy did alone and with success joins the demonstrations."""
+    demos: Stores = ()
+    """Episode stores (one, or a list) whose successful episodes are demonstrations, too, whoever acted in them."""
+    sim_data: Stores = ()
+    """Episode stores of a simulation of the task, as of cousins: a source of their own beside what happens here."""
+    sim_fraction: float = 0.5
+    """Share of each batch from `sim_data`; the rest is shared by `demo_fraction`."""
+    init: Path | None = None
+    """A run of `robot-rl train` (or one of its checkpoints) whose policy and critics learning begins with."""
     seed: int = 0
     """Seed of networks, replay, person and start states."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.demo_fraction <= 1.0 or self.seed < 0:
+        if not 0.0 <= self.demo_fraction <= 1.0 or not 0.0 < self.sim_fraction < 1.0 or self.seed < 0:
             raise ConfigError(
-                f"demo_fraction must be in [0, 1] and seed not negative; got {self.demo_fraction}, {self.seed}"
+                "demo_fraction must be in [0, 1], sim_fraction in (0, 1) and seed not negative; "
+                f"got {self.demo_fraction}, {self.sim_fraction}, {self.seed}"
+            )
+        if isinstance(self.algorithm, H2OConfig) and not each(self.sim_data):
+            raise ConfigError("H2O weighs simulated experience, and there is none: sim_data=STORE")
+        possible = getattr(self.algorithm, "value_range", None)
+        if self.task.env.passivity is not None and possible is not None and possible[0] >= 0.0:
+            raise ConfigError(
+                f"task.env.passivity lets returns fall below 0, which algorithm.value_range = {possible} excludes: "
+                "algorithm.value_range=[-1,1]"
             )
 
 
 def load_experiment(overrides: Sequence[str] = ()) -> Experiment:
     """Compose conf/train.yaml with `key=value` overrides; `ConfigError` names the valid keys."""
-    return compose("train", overrides, Experiment)
+    experiment = compose("train", overrides, Experiment)
+    return replace(
+        experiment,
+        policy=experiment.policy.pinned(),
+        demos=pinned(experiment.demos),
+        sim_data=pinned(experiment.sim_data),
+        init=None if experiment.init is None else pin_base(experiment.init),
+    )
 
 
 def read_experiment(run_dir: Path) -> Experiment:
@@ -92,12 +122,7 @@ def build_env(experiment: Experiment) -> RobotEnv:
 
 def build_task_env(task: TaskConfig, robot: dict[str, Any]) -> RobotEnv:
     """`task` with the arm that `robot` (conf/robot) names for simulation."""
-    module, _, function = task.world.partition(":")
-    make_world = getattr(importlib.import_module(module), function, None)
-    if make_world is None:
-        raise ConfigError(f"task.world: {module} has no function {function!r}")
-    world = make_world(task.name, robot["sim_robot"].lower(), image_hw=task.env.image_hw)
-    return RobotEnv(world, task.env)
+    return RobotEnv(task.build_world(robot["sim_robot"].lower()), task.env)
 
 
 def build_specs(env: EnvConfig) -> tuple[ObservationSpec, ActionSpec]:
@@ -113,7 +138,7 @@ def build_person(experiment: Experiment, env: RobotEnv) -> ScriptedHuman:
 
 
 def build_learner(experiment: Experiment) -> Learner:
-    """Algorithm and memory, from the experiment alone (no world needed)."""
+    """Algorithm and memory, from the experiment and what it names on disk (no world needed)."""
     observation_spec, action_spec = build_specs(experiment.task.env)
     kind = type(experiment.algorithm)
     if kind not in ALGORITHMS:
@@ -132,7 +157,13 @@ def build_learner(experiment: Experiment) -> Learner:
         algorithm.returns,
         experiment.demo_fraction,
         experiment.own_successes,
+        experiment.sim_fraction if each(experiment.sim_data) else 0.0,
     )
+    specs = observation_spec, action_spec
+    if experiment.init is not None:
+        start_from(experiment.init, algorithm, experiment, *specs)
+    load_stores(experiment.demos, memory.add_demonstration, *specs, successes_only=True)
+    load_stores(experiment.sim_data, memory.add_simulated, *specs)
     return Learner(algorithm, memory, experiment.learner)
 
 

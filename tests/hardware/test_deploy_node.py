@@ -6,20 +6,14 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 
-from hardware.ros_messages import read_diagnostics
 from robot_rl.records import find_records
-from tests.untrained import serve, write_critic, write_policy
+from tests.hardware.deploy_ear import diagnostics
+from tests.untrained import serve, write_critic, write_policy, write_veto
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -27,36 +21,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     return write_policy(tmp_path_factory.mktemp("imitate"))
-
-
-@contextmanager
-def diagnostics(domain: int) -> Iterator[list[dict[str, str]]]:
-    """What the deploy node says of itself."""
-    context = Context()
-    rclpy.init(args=[], context=context, domain_id=domain)
-    node, heard, over = rclpy.create_node("listener", context=context), [], threading.Event()
-
-    def hear(message: DiagnosticArray) -> None:
-        heard.extend([read_diagnostics(message)] if message.status[0].name == "deploy" else [])
-
-    node.create_subscription(DiagnosticArray, "/diagnostics", hear, 100)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-
-    def spin() -> None:
-        while not over.is_set():
-            executor.spin_once(timeout_sec=0.1)
-
-    thread = threading.Thread(target=spin)
-    thread.start()
-    try:
-        yield heard
-    finally:
-        over.set()
-        thread.join()
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown(context=context)
 
 
 def deploy(trained: Path, run_dir: Path, *words: str, domain: int) -> subprocess.CompletedProcess[str]:
@@ -87,6 +51,8 @@ def test_a_steered_policy_says_what_was_chosen_wherever_it_runs(trained, tmp_pat
     words = [f"critic={critic}", "samples=6", "pessimism=0", "episodes=1"]
     words.append("overrides=policy.execution.asynchronous=true")
     with ExitStack() as stack:
+        if where == "here":
+            words.append(f"veto={write_veto(tmp_path / 'veto')}")
         if where == "remote":
             words.append(f"remote={stack.enter_context(serve(trained))[1]}")
         heard = stack.enter_context(diagnostics(domain))
@@ -99,6 +65,9 @@ def test_a_steered_policy_says_what_was_chosen_wherever_it_runs(trained, tmp_pat
     assert all(float(spread) > 0 and int(rank) in range(6) for _, spread, rank in said)
     assert {rank for *_, rank in said} != {"0"}  # what the policy would have done by itself is not always the best
     assert int(heard[-1]["chunks.chunks"]) == chunks["chunks"]
+    for one in heard if where == "here" else ():
+        none_safe = float(one["steering.risk"]) > 0.0
+        assert (int(one["steering.vetoed"]) == 6) == none_safe and int(one["steering.unsafe"]) >= none_safe
 
 
 def test_what_cannot_be_deployed_is_said(tmp_path):
