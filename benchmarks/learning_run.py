@@ -16,6 +16,8 @@ from typing import Any
 
 from stopwatch import Stopwatch
 
+from robot_rl.files import write_file
+
 EVALUATION_SEED_OFFSET = 500
 PROBE_EPISODES = 20
 
@@ -57,7 +59,7 @@ def run_job(job: Job, directory: Path) -> dict[str, Any]:
         if done.returncode:
             raise RuntimeError(f"{job.name} failed; see {directory / job.name}.log")
         result = json.loads(done.stdout.splitlines()[-1]) | {"wall_s": time.monotonic() - began_s}
-        path.write_text(json.dumps(result))
+        write_file(path, json.dumps(result))
     result = json.loads(path.read_text())
     print(
         f"{job.name}: success {result['success_rate']:.2f} in {result['wall_s']:.0f} s",

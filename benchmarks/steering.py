@@ -37,6 +37,7 @@ import numpy as np
 from figures import Figure, add_arguments, write_result
 from learner_rate import bootstrap
 
+from robot_rl.files import write_file
 from robot_rl.statistics import wilson_interval
 
 TASK = "lift"
@@ -157,7 +158,7 @@ def evaluate_cell(cell: tuple[Path, int, int, Arm]) -> dict[str, Any]:
     work, episodes, seed, arm = cell
     path = work / f"base_{seed}" / f"{arm.name}_{episodes}.json"
     if not path.exists():
-        path.write_text(json.dumps(_evaluate(work, episodes, seed, arm)))
+        write_file(path, json.dumps(_evaluate(work, episodes, seed, arm)))
     return json.loads(path.read_text())
 
 
@@ -231,7 +232,7 @@ def summarize(results: Sequence[dict[str, Any]]) -> list[Figure]:
 
 
 def latency(work: Path, seed: int) -> list[Figure]:
-    """Time of a chunk with 32 candidates and the critic, over that of the policy alone; batch one, one thread."""
+    """Time of a chunk with 32 candidates and the critic, and of the policy's own, in turns; batch one, one thread."""
     import torch
 
     torch.set_num_threads(1)
@@ -246,9 +247,15 @@ def latency(work: Path, seed: int) -> list[Figure]:
             began_s = time.perf_counter()
             one.sample(seen, None, noise, 0, None)
             seconds[name].append(time.perf_counter() - began_s)
-    overhead = np.divide(seconds["steered"], seconds["base"])[PAIRS // 10 :] - 1.0  # the first ones warm up
+    steered_s, base_s = (np.array(seconds[name][PAIRS // 10 :]) for name in ("steered", "base"))  # the first warm up
+    overhead = steered_s / base_s - 1.0
+    figures = [
+        Figure(f"latency_{name}", float(np.median(one)) * 1e3, "ms", None, len(one), None)
+        for name, one in (("base", base_s), ("steered_k32", steered_s))
+    ]
     value, interval = float(np.median(overhead)), bootstrap(overhead, np.median)
-    return [Figure("latency_overhead_k32", value, "of the policy's own", 0.6, len(overhead), interval, at_most=True)]
+    bar = Figure("latency_overhead_k32", value, "of the policy's own", 0.6, len(overhead), interval, at_most=True)
+    return [*figures, bar]
 
 
 def _arrays(experiment: Any) -> Any:

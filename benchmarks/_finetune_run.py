@@ -1,0 +1,169 @@
+"""One learning run of `cousins_finetune.py` as a process of its own, started with a `Job` as JSON."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+EVALUATION_SEED_OFFSET = 500
+COUSINS = "cousins"
+TRACKER_M = (0.001, 0.002)
+"""What is known of the tracker: noise of every reading, and calibration error; standard deviations."""
+ARMS: dict[str, tuple[str, ...]] = {
+    "scratch": ("algorithm=rlpd",),
+    "finetune": ("algorithm=rlpd", "init={run}"),
+    "mixing": ("algorithm=rlpd", "sim_data={run}/episodes"),
+    "h2o": ("algorithm=h2o", "sim_data={run}/episodes"),
+}
+"""What learns in the hidden world, by overrides; `run` is what was learned in the cousins."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One arm in one world; or, with the arm `cousins`, what is learned before."""
+
+    arm: str
+    family: str
+    seed: int
+    steps: int
+    episodes: int
+    scenes: int
+    scene: str
+    """`module:function` of (family, seed) that says what was seen of the world."""
+    work: str
+    run: str = ""
+    """What was learned in the cousins; "" for an arm that does not know of them."""
+
+    @property
+    def name(self) -> str:
+        scenes = f"_{self.scenes}" if self.arm == COUSINS else ""
+        return f"{self.family}_{self.seed}_{self.arm}{scenes}_{self.steps}"
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """Run in a process of its own, once; later calls read what it left."""
+    work = Path(job.work)
+    path = work / f"{job.name}.json"
+    if not path.exists():
+        began_s = time.monotonic()
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        command = [sys.executable, __file__, json.dumps(asdict(job))]
+        with (work / f"{job.name}.log").open("w") as log:
+            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{job.name} failed; see {work / job.name}.log")
+        result = json.loads(done.stdout.splitlines()[-1]) | {"wall_s": time.monotonic() - began_s}
+        path.write_text(json.dumps(result))
+    result = json.loads(path.read_text())
+    print(f"{job.name}: success {result['success_rate']:.2f} in {result['wall_s']:.0f} s", file=sys.stderr, flush=True)
+    return result
+
+
+def learn_in_cousins(job: Job) -> dict[str, Any]:
+    """Generate a family from what was seen, and learn in it; the run stays in the work folder."""
+    from rich.console import Console
+
+    from robot_rl.apps.train import TrainingRun, prepare_run_dir
+    from robot_rl.apps.wiring import load_experiment
+    from sim.cousins.family import cousin_task
+    from sim.cousins.generate import Order, Recipe, generate
+    from sim.cousins.tasks import OpenPart
+    from sim.cousins.world import CousinWorldConfig
+
+    folder = Path(job.work) / f"{job.family}_{job.seed}_scenes"
+    module, _, function = job.scene.partition(":")
+    scene = getattr(importlib.import_module(module), function)(job.family, job.seed)
+    asks = OpenPart(next(one.name for one in scene.objects if one.parts))
+    recipe = Recipe(scenes=job.scenes, appearance=False, seed=job.seed)
+    made = list(generate(Order(scene, {}, asks, recipe, folder)))
+    print(f"{len(made)} scenes made of {job.scenes}", file=sys.stderr, flush=True)
+    words = [f"seed={job.seed}", f"schedule.learn_steps={job.steps}", f"schedule.evaluate_episodes={job.episodes}"]
+    starts = CousinWorldConfig(pose_noise_m=TRACKER_M[0], pose_bias_m=TRACKER_M[1])
+    experiment = replace(load_experiment(words), task=cousin_task(folder.resolve(), asks, starts))
+    run_dir = Path(job.work) / job.name
+    prepare_run_dir(run_dir, experiment, resume=True, overwrite=False)
+    with TrainingRun(experiment, run_dir) as training:
+        training.run(Console(stderr=True))
+        return {**_outcome(job, training.log.of("evaluate")), "episodes": _episodes(training.log.of("learn"))}
+
+
+def learn_in_reality(job: Job) -> dict[str, Any]:
+    """Demonstrate, learn and evaluate in the hidden world, which is reached through `Env` alone."""
+    from robot_rl.actor import Actor
+    from robot_rl.apps import wiring
+    from robot_rl.apps.evaluate import evaluate
+    from robot_rl.records import EpisodeLog
+    from robot_rl.transport import LocalTransport
+    from sim.cousins.hidden import hidden_env
+    from sim.cousins.tasks import OpenPart
+    from sim.process_env import ProcessEnv
+    from sim.tasks import TaskConfig
+
+    asks = OpenPart("cabinet")
+    task = TaskConfig(asks.expert, asks.env)
+    words = [f"seed={job.seed}", f"schedule.learn_steps={job.steps}", *ARMS[job.arm]]
+    experiment = replace(wiring.load_experiment([one.format(run=job.run) for one in words]), task=task)
+    env: Any = ProcessEnv(partial(hidden_env, job.family, job.seed), task.env)
+    learner, policy, log = wiring.build_learner(experiment), wiring.build_policy(experiment), EpisodeLog()
+    human = wiring.build_person(experiment, env)
+    actor = Actor(env, policy, human, LocalTransport(learner), experiment.schedule, log)
+    try:
+        while actor.demos_left > 0:
+            actor.demonstrate_once()
+        while actor.learn_steps_left > 0:
+            record = actor.learn_once()
+            print(f"{record} {_weights(learner)}", file=sys.stderr, flush=True)
+        actor.finish_learning()
+        policy.deterministic = True
+        tested = evaluate(env, policy, job.episodes, job.seed + EVALUATION_SEED_OFFSET)
+    finally:
+        env.close()
+    told = {"updates": learner.updates, "metrics": learner.scalars()}
+    return {**_outcome(job, tested), "episodes": _episodes(log.of("learn")), **told}
+
+
+def _weights(learner: Any) -> dict[str, float]:
+    names = ("weight", "accuracy_sa", "accuracy_sas")
+    return {name: round(float(learner.metrics[name]), 3) for name in names if name in learner.metrics}
+
+
+def _outcome(job: Job, records: list[Any]) -> dict[str, Any]:
+    successes = sum(record.success for record in records)
+    return {
+        "arm": job.arm,
+        "family": job.family,
+        "seed": job.seed,
+        "tested": len(records),
+        "successes": successes,
+        "success_rate": successes / max(len(records), 1),
+    }
+
+
+def _episodes(records: list[Any]) -> list[dict[str, Any]]:
+    """Of learning: steps so far, and whether the policy succeeded alone."""
+    return [{"env_steps": one.env_steps, "alone": bool(one.success and not one.interventions)} for one in records]
+
+
+def steps_to(episodes: list[dict[str, Any]], level: float, window: int) -> int | None:
+    """Environment steps after the first `window` episodes in a row of which that share succeeded alone."""
+    alone = [one["alone"] for one in episodes]
+    for end in range(window, len(alone) + 1):
+        if sum(alone[end - window : end]) >= level * window:
+            return int(episodes[end - 1]["env_steps"])
+    return None
+
+
+if __name__ == "__main__":
+    import torch
+
+    torch.set_num_threads(1)
+    asked = Job(**json.loads(sys.argv[1]))
+    print(json.dumps((learn_in_cousins if asked.arm == COUSINS else learn_in_reality)(asked)))
