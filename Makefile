@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 GYM_HIL := .venv-gym-hil
 STAMP := $(VENV)/.robot-rl-installed
 # On a sourced ROS 2 install its own rclpy is used; elsewhere it comes from wheels.
-EXTRAS ?= sim,realsense,gui,play,score,words,export,bench,dev$(if $(ROS_DISTRO),,$(comma)ros)
+EXTRAS ?= sim,cousins,twin,realsense,gui,play,score,words,export,bench,dev$(if $(ROS_DISTRO),,$(comma)ros)
 comma := ,
 # Debian package and the file that shows it is there. `make setup BROWSER=1` adds what the browser tests need.
 SYSTEM := libegl1=libEGL.so.1 libosmesa6=libOSMesa.so libgl1=libGL.so.1 libusb-1.0-0=libusb-1.0.so.0 \

@@ -10,7 +10,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).resolve().parent
 NAME = "robot_rl"
 TOP_LEVEL = ("robot_rl", "sim", "hardware", "policies", "data")
-NODES = ("sim_robot", "guard", "gui", "person", "learner", "actor", "deploy", "realsense", "arm")
+NODES = ("sim_robot", "guard", "gui", "person", "learner", "actor", "deploy", "realsense", "arm", "twin")
 
 VERSION = re.search(r'__version__ = "([^"]+)"', (ROOT / NAME / "__init__.py").read_text())
 assert VERSION, "robot_rl/__init__.py lost its __version__"
@@ -19,12 +19,15 @@ EXTRAS = {
     "sim": ["mujoco", "robosuite", "imageio", "imageio-ffmpeg", "matplotlib", "trimesh"],
     # On a sourced ROS 2 install leave this one out: the system's rclpy is used.
     "ros": ["ros-rclpy", "ros-rmw-fastrtps-cpp", "ros-common-interfaces"],
+    "cousins": ["coacd", "fast-simplification", "trimesh"],
+    "twin": ["pyarrow"],
     "realsense": ["pyrealsense2"],
     "gui": ["viser", "trimesh"],
     "play": ["ogbench", "dm_control"],
     "score": ["diffusers"],
     "words": ["sentence-transformers"],
     "export": ["onnx", "onnxruntime", "onnxscript"],
+    "ray": ["ray"],
     "bench": ["rliable", "matplotlib"],
     "dev": [
         "hypothesis",

@@ -18,6 +18,7 @@ import numpy as np
 
 from robot_rl import frames
 from robot_rl.errors import ConfigError
+from robot_rl.passivity import EnergyTank, PassivityConfig
 from robot_rl.protocols import World
 from robot_rl.types import (
     ACTION_NAMES,
@@ -73,6 +74,8 @@ class EnvConfig:
     """Height and width of the images."""
     ends_at_success: bool = True
     """Whether success ends the episode; in play it does not, and earns nothing."""
+    passivity: PassivityConfig | None = None
+    """What energy costs that goes into the surroundings, beyond a tank's; needs an arm that measures its wrench."""
 
     def __post_init__(self) -> None:
         if not self.rate_hz > 0.0 or self.max_steps < 1 or min(self.image_hw) < 1 or not self.gripper_hold_s >= 0.0:
@@ -113,7 +116,7 @@ class EnvConfig:
 
 
 class RobotEnv(gym.Env[Any, Any]):
-    """Gymnasium environment over any `World`; success is sparse reward 1 and terminates."""
+    """Gymnasium environment over any `World`; success is sparse reward 1 and terminates, energy may cost."""
 
     def __init__(self, world: World, config: EnvConfig) -> None:
         self.world = world
@@ -129,6 +132,7 @@ class RobotEnv(gym.Env[Any, Any]):
         self._gripper_target = 1.0
         self._gripper_hold_steps = round(config.gripper_hold_s * config.rate_hz)
         self._steps = self._gripper_free = 0
+        self._tank = EnergyTank(config.passivity) if config.passivity else None
         self._snapshot: Snapshot | None = None
 
     def reset(
@@ -141,6 +145,8 @@ class RobotEnv(gym.Env[Any, Any]):
         self._target_pose = self._origin
         self._gripper_target = float(round(snapshot.arm.gripper_position))
         self._steps = self._gripper_free = 0
+        if self._tank is not None:
+            self._tank.fill()
         return self._observe(snapshot), {"stamp_s": snapshot.arm.stamp_s, "success": False}
 
     def step(
@@ -176,8 +182,9 @@ class RobotEnv(gym.Env[Any, Any]):
             "success": success,
             "executed_action": executed.astype(np.float32),
         }
+        reward = float(success) - (self._tank.pay(before, after.arm) if self._tank is not None else 0.0)
         truncated = not success and self._steps >= self.config.max_steps
-        return self._observe(after), float(success), success, truncated, info
+        return self._observe(after), reward, success, truncated, info
 
     def snapshot(self) -> Snapshot:
         """Arm and task as of the last observation."""

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from robot_rl.errors import SpecError
 
 FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
 Observation = dict[str, NDArray[Any]]
 """`state` (S,) float32, and one `image/<camera>` (H, W, 3) uint8 RGB per camera."""
 
@@ -229,6 +231,7 @@ class EpisodeStart:
     seed: int | None = None
     reset_s: float = 0.0  # time that bringing the robot to this start took
     operator: str = ""  # who was at the controls, where that is known
+    synthetic: bool = False  # sampled from a model of the data, never seen on a robot or in a simulation
 
 
 @dataclass(frozen=True, slots=True)

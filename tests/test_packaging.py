@@ -96,7 +96,10 @@ def test_extras_hold_everything_once() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "project" not in pyproject, "metadata lives in setup.py; two sources would drift apart"
     extras = set(importlib.metadata.metadata("robot-rl").get_all("Provides-Extra", []))
-    assert extras == {"sim", "ros", "realsense", "gui", "play", "score", "export", "words", "bench", "dev", "all"}
+    assert extras == {
+        *("sim", "cousins", "twin", "ros", "realsense", "gui", "play", "score", "words"),
+        *("export", "bench", "ray", "dev", "all"),
+    }
 
 
 def _normalise(name: str) -> str:

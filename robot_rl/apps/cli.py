@@ -36,11 +36,17 @@ COMMANDS: dict[str, Command] = {
     "play": Command("robot_rl.apps.play", "gather play in simulation: a scripted player moves things about"),
     "demonstrate": Command("robot_rl.apps.demonstrate", "gather demonstrations of mixed quality in simulation"),
     "imitate": Command("robot_rl.apps.imitate", "learn from recorded episodes: BESO, flow matching, ACT, cloning"),
+    "synthesize": Command("robot_rl.apps.synthesize", "sample synthetic episodes, guided towards a policy"),
     "offline": Command("robot_rl.apps.offline", "learn a critic and a policy from recorded episodes: IQL, Cal-QL"),
     "steer": Command("robot_rl.apps.steer", "find out how well a critic steers a policy, on held-out episodes"),
     "compose": Command("robot_rl.apps.compose", "combine score policies that were learned apart into one"),
     "evaluate": Command("robot_rl.apps.evaluate", "run a checkpoint without a person and report its success"),
+    "twin": Command("robot_rl.apps.twin", "the digital twin: identify the arm, report evaluations"),
+    "promote": Command(
+        "robot_rl.apps.promote", "let a policy onto the arm, or take it off: checks, history, roll-back"
+    ),
     "serve": Command("robot_rl.apps.serve", "let a robot act by a policy that runs on this machine"),
+    "cousins": Command("robot_rl.apps.cousins", "from one RGB-D look at a scene to a policy that works in it"),
     "export": Command("robot_rl.apps.export", "write a policy as a bundle that runs with onnxruntime alone"),
     "data": Command("robot_rl.apps.data", "inspect, verify and repair recorded episodes"),
     "doctor": Command("robot_rl.apps.doctor", "check this machine and say how to mend what is missing"),

@@ -29,7 +29,6 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from data.store import write_file
 from policies.composed import ComposedConfig, ComposedModel, ParentConfig, check_weights
 from policies.score import ScoreConfig
 from robot_rl.apps.config import not_negative, positive
@@ -37,6 +36,7 @@ from robot_rl.apps.imitation import ImitationExperiment, build_model
 from robot_rl.apps.runs import find_checkpoint, read_policy, read_run
 from robot_rl.apps.weight_search import SEARCH_FILE, SearchConfig, begun_search, best, search, show
 from robot_rl.errors import ConfigError, SpecError
+from robot_rl.files import write_file
 from robot_rl.typed import to_plain
 
 

@@ -53,7 +53,10 @@ def compose(config_name: str, overrides: Sequence[str] = (), cls: type[T] | None
 
 
 def compose_mapping(config_name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The composed configuration as plain dicts and lists, interpolations resolved."""
+    """The composed configuration as plain dicts and lists, interpolations resolved.
+
+    A group takes a name of conf/ or a file: task=lift, task=runs/kitchen/family.json.
+    """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -61,9 +64,16 @@ def compose_mapping(config_name: str, overrides: Sequence[str] = ()) -> dict[str
     from omegaconf.errors import OmegaConfBaseException
 
     _check_overrides(overrides)
+    files = {key: Path(value) for key, _, value in (one.partition("=") for one in overrides) if _is_file(key, value)}
+    inside = [one for one in overrides if one.partition("=")[0].split(".")[0] in files]
     try:
         with initialize_config_dir(config_dir=str(CONF_DIR), version_base="1.3"):
-            config = hydra_compose(config_name, overrides=[_forced(override) for override in overrides])
+            config = hydra_compose(config_name, overrides=[_forced(one) for one in overrides if one not in inside])
+        for group, path in files.items():
+            OmegaConf.update(config, group, _content(path), merge=False, force_add=True)
+        for key, _, value in (one.partition("=") for one in inside):
+            if key not in files:
+                OmegaConf.update(config, key, _value(value), force_add=True)
         mapping = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"configuration {config_name!r}: {_one_line(error)}") from error
@@ -75,8 +85,6 @@ def read_configuration(run_dir: Path, cls: type[T], overrides: Sequence[str] = (
 
     With `cls` `object` the file says itself what it is. `DataError` when it cannot be read.
     """
-    import yaml
-
     _check_overrides(overrides)
     path = run_dir / "experiment.json"
     try:
@@ -91,8 +99,31 @@ def read_configuration(run_dir: Path, cls: type[T], overrides: Sequence[str] = (
             if not isinstance(place.get(parent), dict):
                 raise ConfigError(f"there is no {key!r} in {path}")
             place = place[parent]
-        place[name] = yaml.safe_load(value)
+        place[name] = _value(value)
     return to_dataclass(cls, mapping)
+
+
+def _is_file(group: str, value: str) -> bool:
+    """Whether `group=value` names a file of the user's own instead of one in conf/."""
+    return (CONF_DIR / group).is_dir() and Path(value).suffix in (".yaml", ".yml", ".json")
+
+
+def _content(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {_one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no configuration: a mapping with _target_ is expected")
+    return content
+
+
+def _value(text: str) -> Any:
+    import yaml
+
+    return yaml.safe_load(text)
 
 
 def group_choices(group: str) -> list[str]:

@@ -20,6 +20,7 @@ from robot_rl.learner import Learner, LearnerConfig
 from robot_rl.person import PersonConfig, ScriptedHuman, ScriptedPerson
 from robot_rl.records import EpisodeLog
 from robot_rl.transport import LocalTransport
+from robot_rl.types import HumanInput
 from tests.kinematic_world import GoalExpert, KinematicWorld
 
 CONFIG = EnvConfig(action=("x", "y", "z", "gripper"), max_steps=25, objects=("goal",))
@@ -136,3 +137,11 @@ def test_progress_says_how_far_each_phase_is():
     actor.finish_learning()
     outcome = actor.evaluate_once()
     assert actor.progress() == f"evaluation: 1 of 2, success {outcome.success:.0%}"
+
+
+@pytest.mark.parametrize("attended", [False, True])
+def test_a_person_intervenes_in_evaluation_only_where_it_is_attended(attended: bool):
+    actor, _ = make(EpisodeLog(), ScheduleConfig(evaluate_episodes=1, attended=attended))
+    actor.human.read = lambda: HumanInput(True, np.zeros(4))
+    record = actor.evaluate_once()
+    assert record.interventions == (record.steps if attended else 0)

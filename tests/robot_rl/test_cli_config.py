@@ -202,6 +202,7 @@ def test_values_that_make_no_sense_are_refused_by_name(override: str) -> None:
         (["algorithm=expo"], "EXPOPolicyConfig"),
         (["policy=expo"], "GaussianConfig"),
         (["algorithm=q_chunking", "policy=expo"], "QChunkingPolicyConfig"),
+        (["algorithm=korr"], "KORRPolicyConfig"),
     ],
 )
 def test_an_algorithm_that_cannot_teach_the_policy_names_the_one_it_can(overrides: list[str], wanted: str) -> None:

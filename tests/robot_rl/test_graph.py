@@ -219,6 +219,18 @@ def test_a_real_arm_learns_from_its_cameras_and_the_persons_verdict(name: str) -
     assert tasks == {"", 'task:="lift"'}
 
 
+def test_a_real_arm_is_deployed_on_by_a_person_with_what_is_in_service() -> None:
+    real = resolve(read_graph(graph_path("deploy")), {"use_sim": "false", "robot": "fr3", "tracker": "true"}, {})
+    commands = {process.node.name: process.command for process in real.processes}
+    assert list(commands) == ["guard", "arm", "gui", "deploy"]
+    wanted = ('policy:="in_service"', "unpromoted:=false", "world.task:=true", 'world.reset:="person"')
+    assert {*wanted, "world.arm_guard:=false", "runner.paused:=true"} <= set(commands["deploy"])
+    assert not any(word.startswith("use_sim") for word in commands["deploy"])
+    simulated = resolve(read_graph(graph_path("deploy")), {"policy": "runs/a"}, {})
+    (deploy,) = (process.command for process in simulated.processes if process.node.name == "deploy")
+    assert {"use_sim:=true", 'policy:="runs/a"'} <= set(deploy)
+
+
 def test_a_value_that_is_no_yaml_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="port must be int"):
         graph(tmp_path, [{"name": "a", "command": ["x"]}], "port=[", args={"port": 1})
@@ -254,3 +266,24 @@ def test_launch_file_runs_the_same_graph(tmp_path: Path) -> None:
     )
     assert service.run() == 0
     assert order.read_text().split() == ["first", "last"]
+
+
+@pytest.mark.parametrize("name", graph_names())
+def test_a_twin_is_started_only_when_asked_for(name: str) -> None:
+    config = read_graph(graph_path(name))
+    assert "twin" not in names(resolve(config, {}, {}))
+    for use_sim in ("true", "false"):
+        assert names(resolve(config, {"twin": "true", "use_sim": use_sim}, {})).count("twin") == 1
+
+
+def test_a_twin_that_leads_stands_between_policy_and_guard() -> None:
+    config = read_graph(graph_path("deploy"))
+    plain = next(one for one in resolve(config, {"twin": "true"}, {}).processes if one.node.name == "deploy")
+    led = resolve(config, {"twin": "true", "twin_leads": "true"}, {})
+    deploy = next(one for one in led.processes if one.node.name == "deploy")
+    assert "policy/target_pose:=twin/policy/target_pose" in deploy.command
+    assert "current_pose:=twin/current_pose" in deploy.command
+    assert not any("target_pose:=" in word for word in plain.command)
+    assert set(deploy.node.params) == set(plain.node.params)
+    twin = next(one for one in led.processes if one.node.name == "twin")
+    assert "leads:=true" in twin.command
