@@ -13,25 +13,27 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from robot_rl.apps.twin_identify import excite, identify
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.files import write_file
 from robot_rl.typed import to_dataclass, to_plain
 from sim.assets.library import Library, LibraryConfig
 from sim.cousins.asking import is_liftable
-from sim.cousins.excitation import arm_alone, excite, identify_arm
 from sim.cousins.extraction import ExtractionConfig, extract
 from sim.cousins.family import cousin_task
 from sim.cousins.generate import Order, Recipe, generate
-from sim.cousins.geometry import Cousins, Geometry, Mixture, Twin
-from sim.cousins.hidden import draw_truth, hidden_env
+from sim.cousins.geometry import Cousins, Geometry, Mixture
+from sim.cousins.hidden import draw_truth, hidden_arm_env, hidden_env
 from sim.cousins.matching import Candidate, load_seen, match
 from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior
 from sim.cousins.registration import registered
 from sim.cousins.scan import capture_scan, write_scan
 from sim.cousins.scene import Scene, write_scene
 from sim.cousins.tasks import OpenPart, PutIn, SceneTask
-from sim.cousins.world import CousinWorldConfig, make_cousin_world
+from sim.cousins.world import CousinWorldConfig
 from sim.process_env import ProcessEnv
+from sim.sysid.log import MOTION_ENV
+from sim.sysid.motion import MotionLimits
 
 STARTS = CousinWorldConfig(pose_noise_m=0.001)
 IMPOSSIBLE = "impossible.txt"
@@ -57,7 +59,7 @@ class World:
 
 
 def prepare(world: World) -> None:
-    """Look at the world, extract, say what the task is there, and log the arm's motion; all kept in files."""
+    """Look at the world, extract, say what the task is there, and identify its arm; all kept in files."""
     folder = world.folder
     if (folder / "posterior.json").exists() or (folder / IMPOSSIBLE).exists():
         return
@@ -67,7 +69,6 @@ def prepare(world: World) -> None:
         meant = env.snapshot().task.poses
         frame, pose, joint_pos_rad = env.look(world.seed)
         write_scan(folder / "scan", capture_scan([frame], [pose], ROBOT, [joint_pos_rad]))
-        log = excite(env, world.seed)
     finally:
         env.close()
     try:
@@ -79,10 +80,17 @@ def prepare(world: World) -> None:
         write_file(folder / IMPOSSIBLE, f"{error}\n")
         return
     write_json(folder / "task.json", task)
-    recipe = Recipe(Twin(), Physics(), 1, appearance=False)
-    (path,) = generate(Order(scene, {}, task, recipe, folder / "twin"))
-    twin = make_cousin_world(path, task, CousinWorldConfig())
-    write_json(folder / "posterior.json", identify_arm(log, partial(arm_alone, scene, twin)))
+    _identify(world)
+
+
+def _identify(world: World) -> None:
+    """Excite the world's arm on its cleared bench, and fit the twin's to what it did."""
+    env = ProcessEnv(partial(hidden_arm_env, world.seed, ROBOT, world.family), MOTION_ENV)
+    try:
+        log = excite(env, ROBOT, MotionLimits(), world.seed)
+    finally:
+        env.close()
+    identify(log, world.folder, Console(file=sys.stderr, quiet=True))
 
 
 def task_of(world: World, scene: Scene, meant: Mapping[str, Any]) -> SceneTask:
@@ -151,6 +159,8 @@ class Lesson:
     """Of the expert's hand."""
     words: Sequence[str]
     """Overrides of conf/imitate.yaml."""
+    starts: CousinWorldConfig = STARTS
+    """How the demonstrations' episodes begin."""
 
 
 def learn(task: SceneTask, lesson: Lesson, folder: Path) -> float:
@@ -164,7 +174,7 @@ def learn(task: SceneTask, lesson: Lesson, folder: Path) -> float:
     from robot_rl.apps.train import prepare_run_dir
 
     console = Console(file=sys.stderr, quiet=True)
-    family = cousin_task(folder / "scenes", task, STARTS)
+    family = cousin_task(folder / "scenes", task, lesson.starts)
     make = partial(make_cousin_demonstrations, family, lesson.noise)
     store = gather(make, EpisodeOrder(lesson.demonstrations, lesson.seed), folder / "episodes", {}, console)
     learned = ("task=lift", f"seed={lesson.seed}", f"data={folder / 'episodes'}", f"algorithm.updates={lesson.updates}")

@@ -9,7 +9,7 @@ demonstrations by the same scripted expert, the same policy with the same update
 hidden world from the same start states. Where extraction makes nothing of a world, all arms but the oracle fail in it.
 
   point_twin         the fitted twin, nominal physics
-  identified_twin    its arm's stiffness and delay from two logs of 8 s
+  identified_twin    its arm identified as `robot-rl twin identify` does
   physics_twin       the twin, physics drawn from the prior
   randomised_twin    geometry and physics drawn
   cousins_K          the K nearest assets; cousins_K_physics: physics drawn as well

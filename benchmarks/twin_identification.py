@@ -26,16 +26,16 @@ from functools import partial
 import numpy as np
 from figures import Figure, add_arguments, write_result
 
-from robot_rl.apps.twin_identify import plan
+from robot_rl.apps.twin_identify import excite
 from robot_rl.statistics import wilson_interval
 from robot_rl.types import FloatArray
 from sim.cousins.hidden import hidden_arm_env
 from sim.cousins.hidden_arm import draw_arm
 from sim.cousins.physics import Physics, PhysicsPrior
 from sim.process_env import ProcessEnv
-from sim.sysid.excitation import ExcitationConfig, reaches
+from sim.sysid.excitation import reaches
 from sim.sysid.fit import fit
-from sim.sysid.log import MOTION_ENV, MotionLog, Run, record
+from sim.sysid.log import MOTION_ENV, Run, record
 from sim.sysid.lone_arm import LoneArm
 from sim.sysid.motion import MotionLimits
 from sim.sysid.parameters import parameters, physics_values
@@ -88,8 +88,7 @@ def run_arm(seed: int, jobs: int) -> Outcome:
     limits = MotionLimits()
     env = ProcessEnv(partial(hidden_arm_env, seed, ROBOT), MOTION_ENV)
     try:
-        offsets = plan(env, ROBOT, limits, ExcitationConfig(), seed)
-        log = MotionLog(ROBOT, env.rate_hz, tuple(record(env, one, seed, limits) for one in offsets))
+        log = excite(env, ROBOT, limits, seed)
         ways = [reaches(np.random.default_rng([seed, index]), limits, env.rate_hz) for index in range(HELD_OUT)]
         held_out = [record(env, way, 100 + index) for index, way in enumerate(ways)]
     finally:

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _hidden import IMPOSSIBLE, Lesson, World, learn, load_learned, make_scenes, prepare
+from _hidden import IMPOSSIBLE, STARTS, Lesson, World, learn, load_learned, make_scenes, prepare
 from figures import Figure, add_arguments, write_result
 from rich.console import Console
 
@@ -53,12 +53,16 @@ from robot_rl.prediction_powered import prediction_powered
 from robot_rl.typed import to_plain
 from sim.cousins.generate import in_processes
 from sim.cousins.geometry import Cousins, Geometry, Mixture, RandomisedTwin, Twin
+from sim.cousins.world import CousinWorldConfig
 
-COMMON = ("policy.inputs.goal=false", "policy.execution.execute=4", "algorithm.learning_rate=0.001")
+COMMON = (
+    "policy.inputs.goal=false", "policy.execution.execute=4", "algorithm.learning_rate=0.001", "actions=proposed",
+)  # fmt: skip
 SCORE = ("policy=score", "policy.goal_dropout=0", "policy.network.width=256", *COMMON)
 FLOW = ("policy=flow", "policy.goal_dropout=0", "policy.network.width=256", *COMMON)
 CLONED = ("policy=regression", "policy.horizon=8", "policy.hidden=[256,256]", *COMMON)
 ACT = ("policy=act", *COMMON)
+STILL, MOVED = STARTS, replace(STARTS, fixed_noise_m=0.03, fixed_noise_yaw_rad=0.15)
 BARS = {"ensemble.pearson_r": 0.85, "ensemble.pearson_low": 0.5, "gain_over_point": 0.3, "ppi.trials_saved": 0.2}
 MMRV_BAR = 0.10
 KINDS = ("point", "identified", "ensemble")
@@ -86,22 +90,23 @@ class Recipe:
     demonstrations: int
     words: tuple[str, ...]
     noise: float = 0.15
+    starts: CousinWorldConfig = MOVED
 
 
 POLICIES: dict[str, Recipe] = {
-    "point_score_200": Recipe(POINT, 200, SCORE),
-    "point_flow_60": Recipe(POINT, 60, FLOW),
-    "point_cloned_100": Recipe(POINT, 100, CLONED, 0.05),
-    "point_act_100": Recipe(POINT, 100, ACT),
-    "point_score_20": Recipe(POINT, 20, SCORE, 0.05),
-    "random_score_200": Recipe(RANDOMISED, 200, SCORE),
-    "random_flow_100": Recipe(RANDOMISED, 100, FLOW),
-    "random_cloned_200": Recipe(RANDOMISED, 200, CLONED),
-    "random_cloned_30": Recipe(RANDOMISED, 30, CLONED),
-    "random_score_10": Recipe(RANDOMISED, 10, SCORE),
-    "cousins_score_150": Recipe(COUSINS, 150, SCORE),
-    "cousins_act_150": Recipe(COUSINS, 150, ACT),
-    "cousins_flow_30": Recipe(COUSINS, 30, FLOW),
+    "point_score_100": Recipe(POINT, 100, SCORE),
+    "point_flow_40": Recipe(POINT, 40, FLOW),
+    "point_cloned_100": Recipe(POINT, 100, CLONED, 0.05, starts=STILL),
+    "point_act_60": Recipe(POINT, 60, ACT, starts=STILL),
+    "point_score_10": Recipe(POINT, 10, SCORE, 0.05),
+    "random_score_100": Recipe(RANDOMISED, 100, SCORE),
+    "random_flow_50": Recipe(RANDOMISED, 50, FLOW, starts=STILL),
+    "random_cloned_100": Recipe(RANDOMISED, 100, CLONED),
+    "random_cloned_30": Recipe(RANDOMISED, 30, CLONED, 0.05),
+    "random_score_8": Recipe(RANDOMISED, 8, SCORE),
+    "cousins_score_80": Recipe(COUSINS, 80, SCORE),
+    "cousins_act_80": Recipe(COUSINS, 80, ACT),
+    "cousins_flow_20": Recipe(COUSINS, 20, FLOW),
 }
 
 
@@ -189,7 +194,7 @@ def train(cell: tuple[World, str, Size]) -> None:
     scenes = max(round(origin.scenes * size.share), 1)
     task = make_scenes(world, origin.geometry, origin.physics, scenes, seed, folder / "scenes")
     demonstrations = max(round(recipe.demonstrations * size.share), 3)
-    lesson = Lesson(demonstrations, size.updates, seed, recipe.noise, recipe.words)
+    lesson = Lesson(demonstrations, size.updates, seed, recipe.noise, recipe.words, recipe.starts)
     try:
         share = learn(task, lesson, folder)
     except DataError as error:  # none of a few demonstrations succeeds: it learns nothing

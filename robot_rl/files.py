@@ -35,10 +35,12 @@ def made_from(folder: Path) -> str:
 
 
 def renew(folder: Path, origin: str) -> bool:
-    """Remove `folder` when it was made from something else than `origin`, which is noted beside it; whether it was."""
+    """Remove `folder` (or file) if it was made from something else than `origin`, noted beside it; whether it was."""
     is_old = folder.exists() and made_from(folder) != origin
-    if is_old:
+    if is_old and folder.is_dir():
         shutil.rmtree(folder)
+    elif is_old:
+        folder.unlink()
     folder.parent.mkdir(parents=True, exist_ok=True)
     write_file(_stamp(folder), origin)
     return is_old

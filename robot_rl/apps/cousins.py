@@ -8,9 +8,10 @@
   robot-rl cousins generate WORK --jobs 2             demonstrate, train, evaluate, gallery
 
 SCAN is a folder of colour, depth and intrinsics (rgb.png, depth.png, intrinsics.json; pose.json with the camera in the
-arm's base frame), or one with views.json. Every stage's files lie in WORK: look at them, correct one by hand (boxes in
-extraction/boxes.json, parts in extraction/parts.json, the scene in extraction/scene.json, task.json), and the same
-command makes anew what rests on it, and nothing else. Ctrl-C keeps what is whole. Settings: conf/cousins.yaml.
+arm's base frame; excitation.npz with a log of the arm in motion), or one with views.json. Every stage's files lie in
+WORK: look at them, correct one by hand (boxes in extraction/boxes.json, parts in extraction/parts.json, the scene in
+extraction/scene.json, task.json), and the same command makes anew what rests on it, and nothing else. Ctrl-C keeps what
+is whole. Settings: conf/cousins.yaml.
 
 Tasks: open:OBJECT[:PART], put:ITEM:CONTAINER, stack:ITEM:BASE, insert:ITEM:SOCKET; without --task the first that the
 scene suggests, which is said. Doors and drawers that were not seen, or wrongly: --parts object_0:doors=1,drawers=2

@@ -1,6 +1,7 @@
 """The stages from a scan to a policy, each made anew only when what it rests on has changed.
 
 scan/         colour, depth, calibration          extraction/   every step of extraction, scene.json
+posterior.json  the arm, by `robot-rl twin identify WORK` or from the scan's log of motion
 counts.json   doors, drawers, lids as the user counts them (--parts)
 task.json     what is to be done                  matches.json  every object's assets, nearest first
 scenes/       the family, a folder each           episodes/     demonstrations in it, failures marked
@@ -11,6 +12,7 @@ gallery.html  all of it to look at
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -32,6 +34,7 @@ from robot_rl.apps.imitation import ImitationExperiment
 from robot_rl.apps.players import make_cousin_demonstrations
 from robot_rl.apps.runs import find_checkpoint
 from robot_rl.apps.train import prepare_run_dir
+from robot_rl.apps.twin_identify import POSTERIOR, identify, read_posterior
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.files import digest, made_from, renew, write_file
@@ -44,10 +47,12 @@ from sim.cousins.extraction import ExtractionConfig, extract
 from sim.cousins.family import CousinTask, cousin_task
 from sim.cousins.generate import Order, Recipe, Run, generate
 from sim.cousins.matching import Candidate, MatchWeights, load_seen, match
+from sim.cousins.physics import PhysicsPosterior, PhysicsPrior
 from sim.cousins.scan_folder import read_scan
 from sim.cousins.scene import Scene
 from sim.cousins.tasks import SceneTask
 from sim.cousins.world import CousinWorldConfig
+from sim.sysid.log import MotionLog, read_log
 
 SCAN, EXTRACTION, SCENE = "scan", "extraction", "scene.json"
 TASK, COUNTS, MATCHES, SCENES, FAMILY, EPISODES, POLICY, RESULTS = (
@@ -170,14 +175,37 @@ class CousinsWork:
         write_file(self.folder / MATCHES, json.dumps(rows, indent=1) + "\n")
         return {name: candidates[: KEPT_CANDIDATES * 4] for name, candidates in found.items()}
 
+    def posterior(self) -> PhysicsPosterior | None:
+        """What identification says of the arm: fitted to the scan's log where nobody has identified it since."""
+        path, log = self.folder / POSTERIOR, read_scan(self.folder / SCAN).excitation
+        if log is not None and (made_from(path) or not path.exists()):
+            self._renew(path, digest(hashlib.sha256(log.read_bytes()).hexdigest()))
+            if not path.exists():
+                self._identify(read_log(log))
+        return read_posterior(path) if path.exists() else None
+
+    def _identify(self, log: MotionLog) -> None:
+        if log.robot != self.config.recipe.robot:
+            raise ConfigError(f"the scan's log is of {log.robot}; say recipe.robot={log.robot}, or leave the log out")
+        identify(log, self.folder, self.console, self.jobs)
+
+    def recipe(self) -> Recipe:
+        """The configured one; in place of physics' prior stands the posterior where there is one."""
+        recipe = self.config.recipe
+        if recipe.physics != PhysicsPrior():
+            return recipe
+        posterior = self.posterior()
+        self.console.print(f"physics: {'stated priors' if posterior is None else f'the arm as {POSTERIOR} has it'}")
+        return recipe if posterior is None else replace(recipe, physics=posterior)
+
     def scenes(self) -> Path:
         """The family of scenes by the recipe."""
         task, target = self.task(), self.folder / SCENES
-        config = self.config
-        self._renew(target, digest(self._scene_text(), task, config.recipe, config.library, config.weights))
-        missing = self.config.recipe.scenes - len(list(target.glob("scene_*/layout.json")))
+        config, recipe = self.config, self.recipe()
+        self._renew(target, digest(self._scene_text(), task, recipe, config.library, config.weights))
+        missing = recipe.scenes - len(list(target.glob("scene_*/layout.json")))
         if missing:
-            order = Order(self.scene(), self.candidates(), task, self.config.recipe, target)
+            order = Order(self.scene(), self.candidates(), task, recipe, target)
             for _ in self._track(generate(order, self._run), "generate", missing):
                 pass
         _write(self.folder / FAMILY, cousin_task(target.resolve(), task, self.config.starts))

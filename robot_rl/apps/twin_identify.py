@@ -22,15 +22,15 @@ from rich.console import Console
 from hardware.guard_config import GuardConfig
 from robot_rl.apps.config import compose_mapping, group_choices, not_negative, positive
 from robot_rl.env import RobotEnv
-from robot_rl.errors import RobotRlError, UnknownNameError
+from robot_rl.errors import ConfigError, DataError, RobotRlError, UnknownNameError
 from robot_rl.files import write_file
 from robot_rl.protocols import Env
 from robot_rl.typed import to_dataclass, to_plain
 from robot_rl.types import FloatArray
 from sim.cousins.hidden import hidden_arm_env
-from sim.cousins.physics import Physics, PhysicsPrior, with_arm
+from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior, with_arm
 from sim.sysid.excitation import ExcitationConfig, excitation
-from sim.sysid.fit import Fit, fit
+from sim.sysid.fit import fit
 from sim.sysid.log import MOTION_ENV, MotionLog, Run, read_log, record, write_log
 from sim.sysid.lone_arm import LoneArm
 from sim.sysid.motion import MotionLimits
@@ -50,24 +50,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console()
-    args.out.mkdir(parents=True, exist_ok=True)
-    log = read_log(args.log) if args.log else _record(args)
-    write_log(args.out / LOG, log)
-    console.print(f"log: {len(log.runs)} run(s), {sum(len(one.targets_base) for one in log.runs)} commands")
-    with rollouts(log, args.jobs) as predict, console.status("fitting"):
-        found = fit(log, predict)
-    write_posterior(args.out / POSTERIOR, found)
-    for sentence in write_report(args.out / REPORT, log, found):
-        console.print(f"- {sentence}", highlight=False)
-    console.print(f"posterior: {args.out / POSTERIOR}\nreport: {args.out / REPORT}")
+    identify(read_log(args.log) if args.log else _record(args), args.out, Console(), args.jobs)
     return 0
 
 
-def write_posterior(path: Path, found: Fit) -> None:
-    """The prior of a scene's objects with the identified arm, as JSON."""
+def identify(log: MotionLog, out: Path, console: Console, jobs: int = 1) -> None:
+    """Fit the twin to `log`; `out` then has the log, the posterior and a report."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_log(out / LOG, log)
+    console.print(f"log: {len(log.runs)} run(s), {sum(len(one.targets_base) for one in log.runs)} commands")
+    with rollouts(log, jobs) as predict, console.status("fitting"):
+        found = fit(log, predict)
+    sentences = write_report(out / REPORT, log, found)
     posterior = with_arm(PhysicsPrior(), found.posterior)
-    write_file(path, json.dumps(to_plain(posterior), indent=1) + "\n")
+    write_file(out / POSTERIOR, json.dumps(to_plain(posterior), indent=1) + "\n")
+    for sentence in sentences:
+        console.print(f"- {sentence}", highlight=False)
+    console.print(f"posterior: {out / POSTERIOR}\nreport: {out / REPORT}")
+
+
+def read_posterior(path: Path) -> PhysicsPosterior:
+    """What `identify` wrote; `DataError` when it cannot be read."""
+    try:
+        return to_dataclass(PhysicsPosterior, json.loads(path.read_text()))
+    except (OSError, ValueError, ConfigError) as error:
+        raise DataError(f"{path} is no posterior: {error}") from error
 
 
 def guard_limits(robot: dict[str, Any]) -> MotionLimits:
@@ -94,6 +101,12 @@ def plan(env: Env, robot: str, limits: MotionLimits, config: ExcitationConfig, s
     return excitation(config, np.asarray(start.pose_base_tcp), limits, predict, env.rate_hz, seed)
 
 
+def excite(env: Env, robot: str, limits: MotionLimits, seed: int) -> MotionLog:
+    """Plan within `limits` what tells most of the arm, do it, and log it."""
+    offsets = plan(env, robot, limits, ExcitationConfig(), seed)
+    return MotionLog(robot, env.rate_hz, tuple(record(env, one, seed, limits) for one in offsets))
+
+
 def _record(args: argparse.Namespace) -> MotionLog:
     if args.robot not in group_choices("robot"):
         raise UnknownNameError("robot", args.robot, group_choices("robot"))
@@ -101,11 +114,9 @@ def _record(args: argparse.Namespace) -> MotionLog:
     model, limits = robot["sim_robot"].lower(), guard_limits(robot)
     env = WORLDS[args.world](model, args.seed)
     try:
-        offsets = plan(env, model, limits, ExcitationConfig(), args.seed)
-        runs = tuple(record(env, one, args.seed, limits) for one in offsets)
+        return excite(env, model, limits, args.seed)
     finally:
         env.close()
-    return MotionLog(model, env.rate_hz, runs)
 
 
 def _simulated(robot: str, seed: int) -> RobotEnv:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from robot_rl.apps.config import positive
+from robot_rl.apps.twin_identify import POSTERIOR, read_posterior
 from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from robot_rl.evaluation_table import KINDS, REAL
 from robot_rl.files import digest, renew
@@ -28,7 +29,7 @@ from sim.cousins.scene import read_scene
 from sim.cousins.tasks import SceneTask
 
 TWINS = "twins"
-SCENE, TASK, POSTERIOR = "extraction/scene.json", "task.json", "posterior.json"
+SCENE, TASK = "extraction/scene.json", "task.json"
 TWIN_KINDS = tuple(kind for kind in KINDS if kind != REAL)
 
 
@@ -87,7 +88,8 @@ def make_twins(work: Path, config: TwinsConfig, run: Run = map) -> list[TwinScen
         task = to_dataclass(SceneTask, json.loads(text))
     except (OSError, ValueError, DataError) as error:
         raise DataError(f"{work} is no work folder of `robot-rl cousins` (extract) with a task: {error}") from error
-    posterior = _posterior(work / POSTERIOR)
+    path = work / POSTERIOR
+    posterior = read_posterior(path) if path.exists() else None
     found = []
     for kind in config.kinds:
         if kind == "identified" and posterior is None:
@@ -121,12 +123,3 @@ RECIPES: dict[str, Callable[[TwinsConfig, PhysicsPosterior | None], Recipe]] = {
 
 def _nominal(posterior: PhysicsPosterior | None) -> Physics:
     return posterior.nominal() if posterior is not None else Physics()
-
-
-def _posterior(path: Path) -> PhysicsPosterior | None:
-    if not path.exists():
-        return None
-    try:
-        return to_dataclass(PhysicsPosterior, json.loads(path.read_text()))
-    except (ValueError, ConfigError) as error:
-        raise DataError(f"{path} is no posterior: {error}") from error

@@ -10,7 +10,7 @@ through `Env` in another process (`sim.process_env`) and through what its camera
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 
@@ -18,19 +18,18 @@ import mujoco
 import numpy as np
 
 from robot_rl import frames
-from robot_rl.env import RobotEnv
+from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.errors import UnknownNameError
 from robot_rl.types import CameraFrame, FloatArray
 from sim.arm import ArmModel
 from sim.assets.asset import Asset
 from sim.cousins.compose import Appearance, Choice, compose
-from sim.cousins.excitation import FreeMotion
 from sim.cousins.hidden_arm import HiddenArm, HiddenJoints, draw_arm
 from sim.cousins.hidden_things import Rng, cabinet, item, vessel
 from sim.cousins.layout import SceneLayout
 from sim.cousins.physics import Physics
 from sim.cousins.scene import OrientedBox, Pose, Scene, SceneObject, Support, View
-from sim.cousins.tasks import OpenPart, PutIn, SceneTask
+from sim.cousins.tasks import BoundTask, OpenPart, PutIn, SceneTask
 from sim.cousins.world import CousinWorld, CousinWorldConfig
 from sim.rendering import RenderConfig, SceneRenderer
 from sim.sysid.log import MOTION_ENV
@@ -255,11 +254,31 @@ def _noisy(depth_m: FloatArray, noise: float, seed: int) -> FloatArray:
     return np.where(lost, 0.0, shaken).astype(np.float32)
 
 
-def hidden_arm_env(seed: int, robot: str = "panda") -> RobotEnv:
-    """The arm of `seed` on an empty bench, for identification."""
-    physics, hidden = draw_arm(seed, len(PARKED_JOINT_RAD[robot]))
-    scene = replace(draw_truth("door", seed).scene, objects=())
+@dataclass(frozen=True)
+class FreeMotion:
+    """Nothing to do: the arm moves on its own."""
+
+    env: EnvConfig
+    expert = ""
+
+    def suits(self, name: str, asset: Asset) -> bool:
+        return True
+
+    def start(self, robot: str, layout: SceneLayout, model: mujoco.MjModel) -> Mapping[str, object]:
+        return {}
+
+    def bind(self, model: mujoco.MjModel, data: mujoco.MjData, layout: SceneLayout) -> BoundTask:
+        return BoundTask({}, {}, lambda arm: False)
+
+
+def hidden_arm_env(seed: int, robot: str = "panda", family: str | None = None) -> RobotEnv:
+    """An arm on a cleared bench, for identification: `sim.cousins.hidden_arm`'s of that seed, or that of a world."""
+    truth = draw_truth(family or "door", seed)
+    physics, hidden, unmodelled = truth.physics, None, truth.unmodelled
+    if family is None:
+        physics, hidden = draw_arm(seed, len(PARKED_JOINT_RAD[robot]))
+        unmodelled = Unmodelled(timestep_s=0.001)
+    scene = replace(truth.scene, objects=())
     spec, arm, layout = compose(scene, [], name="hidden", robot=robot, physics=physics, seed=seed)
-    unmodelled = Unmodelled(timestep_s=0.001)
     config = HiddenConfig(cameras={}, unmodelled=unmodelled, arm=hidden, stream_seed=seed)
-    return RobotEnv(HiddenWorld(spec.compile(), arm, layout, FreeMotion(MOTION_ENV, {}), config), MOTION_ENV)
+    return RobotEnv(HiddenWorld(spec.compile(), arm, layout, FreeMotion(MOTION_ENV), config), MOTION_ENV)

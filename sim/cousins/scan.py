@@ -10,6 +10,7 @@ Shape letters: H W image height and width.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from robot_rl.types import CameraFrame, FloatArray
 from sim.cousins.scene import Pose, Vector3, View
 from sim.robosuite_arm import ROBOTS
 
+EXCITATION = "excitation.npz"
 VIEWS_FILE = "views.json"
 SCHEMA = 1
 DEPTH_STEP_M = 1e-4
@@ -68,7 +70,7 @@ class Scan:
     assumptions: tuple[str, ...] = ()
     """What was not measured but assumed; the scene repeats it."""
     excitation: Path | None = None
-    """Log of the arm in motion, for system identification."""
+    """Log of the arm in motion (`sim.sysid.log`), for system identification."""
     robot: str = ""
     """Which one `joint_pos_rad` is of: a name of `sim.robosuite_arm.ROBOTS`."""
 
@@ -155,7 +157,9 @@ def write_scan(folder: Path, scan: Scan) -> None:
         cv2.imwrite(str(folder / depth), units.astype(np.uint16))
         entry = ViewFile(color, depth, one.view.intrinsics, one.view.pose_base_camera, DEPTH_STEP_M, one.joint_pos_rad)
         entries.append(entry)
-    excitation = str(scan.excitation.resolve()) if scan.excitation else ""
+    excitation = EXCITATION if scan.excitation else ""
+    if scan.excitation and scan.excitation.resolve() != (folder / EXCITATION).resolve():
+        shutil.copyfile(scan.excitation, folder / EXCITATION)
     content = ScanFile(tuple(entries), excitation=excitation, assumptions=scan.assumptions, robot=scan.robot)
     write_file(folder / VIEWS_FILE, json.dumps(to_plain(content), indent=1) + "\n")
 

@@ -1,6 +1,7 @@
 """Reads a scan from a folder: one with `views.json`, or one that no one prepared (colour, depth, intrinsics).
 
-In a folder without `views.json` the usual names are looked for: COLOR, DEPTH, INTRINSICS, POSE, JOINTS below. Without
+In a folder without `views.json` the usual names are looked for: COLOR, DEPTH, INTRINSICS, POSE, JOINTS, EXCITATION
+below. Without
 a pose the camera's height and tilt come from the plane that it sees most of; that the rest is assumed is said in the
 scan.
 """
@@ -20,6 +21,7 @@ from robot_rl.types import FloatArray
 from sim.cousins.levelling import pose_from_plane
 from sim.cousins.plugins import Perceiver, Percept
 from sim.cousins.scan import (
+    EXCITATION,
     NEEDS_DEPTH,
     VIEWS_FILE,
     Scan,
@@ -113,7 +115,8 @@ def _read_unprepared(folder: Path, depth: Perceiver | None) -> Scan:
     robot, joint_pos_rad = _read_joints(folder / JOINTS)
     if joint_pos_rad and pose_path is None:
         raise DataError(f"{folder / JOINTS} tells where the robot is only with {POSE[0]}: the camera in its base frame")
-    return Scan((_view(str(folder), color, depth_m, view, joint_pos_rad),), assumptions, robot=robot)
+    excitation = _first(folder, (EXCITATION,))
+    return Scan((_view(str(folder), color, depth_m, view, joint_pos_rad),), assumptions, excitation, robot)
 
 
 def _read_joints(path: Path) -> tuple[str, tuple[float, ...]]:

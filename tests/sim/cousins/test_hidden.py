@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from robot_rl.errors import RobotRlError, UnknownNameError
-from sim.cousins.excitation import arm_alone, excite, identify_arm
-from sim.cousins.hidden import FAMILIES, draw_truth, hidden_env, hidden_world
-from sim.cousins.physics import Physics
+from sim.cousins.hidden import FAMILIES, HiddenWorld, draw_truth, hidden_arm_env, hidden_env, hidden_world
 from sim.experts import make_expert
 from sim.process_env import ProcessEnv
 
@@ -100,9 +98,10 @@ def test_success_is_told_through_the_process(family: str) -> None:
         remote.close()
 
 
-def test_the_arm_is_identified_through_the_env() -> None:
-    truth, world = draw_truth("drawer", 0), hidden_world("drawer", 0)
-    make = partial(arm_alone, truth.scene, world)
-    found = identify_arm(excite(make(Physics(arm_gain=0.8, delay_s=0.045)), 0), make).nominal()
-    assert found.arm_gain == pytest.approx(0.8, rel=0.1)
-    assert found.delay_s == pytest.approx(0.045, abs=0.006)
+def test_a_cleared_bench_has_the_worlds_own_arm() -> None:
+    world, bench = hidden_world("drawer", 5), hidden_arm_env(5, family="drawer").world
+    assert isinstance(bench, HiddenWorld)
+    assert bench.layout.physics == draw_truth("drawer", 5).physics == world.layout.physics
+    assert world.layout.objects and not bench.layout.objects
+    arm = [world.model.joint(name).dofadr[0] for name in world.arm.joint_names]
+    np.testing.assert_array_equal(bench.model.dof_frictionloss[:7], world.model.dof_frictionloss[arm])
