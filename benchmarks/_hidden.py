@@ -111,12 +111,16 @@ def task_of(world: World, scene: Scene, meant: Mapping[str, Any]) -> SceneTask:
 
 
 def with_axes(scene: Scene, task: SceneTask, meant: Mapping[str, Any]) -> Scene:
-    """The scene with the objects' axes as the tracker has them: extracted models are registered to it."""
+    """The scene with the objects' axes as the tracker has them: extracted models are registered to it.
+
+    The task's things come first, as in the hidden worlds, so that a start's number places them alike in both.
+    """
     if not isinstance(task, PutIn):
         return scene
     readings = {task.item: meant["item"], task.container: meant["target"]}
-    objects = (registered(one, readings[one.name][3:]) if one.name in readings else one for one in scene.objects)
-    return replace(scene, objects=tuple(objects))
+    named = {one.name: one for one in scene.objects}
+    first = [registered(named[name], reading[3:]) for name, reading in readings.items()]
+    return replace(scene, objects=(*first, *(one for one in scene.objects if one.name not in readings)))
 
 
 PHYSICS: dict[str, Callable[[PhysicsPosterior], Any]] = {
@@ -159,8 +163,6 @@ class Lesson:
     """Of the expert's hand."""
     words: Sequence[str]
     """Overrides of conf/imitate.yaml."""
-    starts: CousinWorldConfig = STARTS
-    """How the demonstrations' episodes begin."""
 
 
 def learn(task: SceneTask, lesson: Lesson, folder: Path) -> float:
@@ -174,7 +176,7 @@ def learn(task: SceneTask, lesson: Lesson, folder: Path) -> float:
     from robot_rl.apps.train import prepare_run_dir
 
     console = Console(file=sys.stderr, quiet=True)
-    family = cousin_task(folder / "scenes", task, lesson.starts)
+    family = cousin_task(folder / "scenes", task, STARTS)
     make = partial(make_cousin_demonstrations, family, lesson.noise)
     store = gather(make, EpisodeOrder(lesson.demonstrations, lesson.seed), folder / "episodes", {}, console)
     learned = ("task=lift", f"seed={lesson.seed}", f"data={folder / 'episodes'}", f"algorithm.updates={lesson.updates}")
