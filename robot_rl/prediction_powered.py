@@ -2,8 +2,8 @@
 
 PPI++ (2311.01453) with its tuned weight, for robots as in SureSim (2510.04354): every real trial has a simulated twin
 from the same start, and many more starts are simulated alone. A useless simulation gets the weight 0, and the interval
-is that of the real trials. Unlike SureSim's betting interval this one is asymptotic in the number of real trials; it
-is Wilson's with the trials counted that the estimate is worth.
+is that of the real trials. It is Wilson's with the trials counted that the estimate is worth, and asymptotic in their
+number; `robot_rl/betting.py` has SureSim's, which holds for any number.
 
 Shape letters: n real trials, N simulated ones without a real one.
 """
@@ -57,7 +57,7 @@ def prediction_powered(real: ArrayLike, paired: ArrayLike, alone: ArrayLike, z: 
     rate = float(np.clip(y.mean() + weight * (g.mean() - f.mean()), 0.0, 1.0))
     worth = n / share
     low, high = wilson_bounds(rate, worth, z)
-    return PredictionPowered(Estimate(rate, max(low, 0.0), min(high, 1.0)), weight, n, worth)
+    return PredictionPowered(Estimate(rate, low, high), weight, n, worth)
 
 
 def _worth(y: np.ndarray, f: np.ndarray, g: np.ndarray) -> tuple[float, float]:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robot_rl.comparison import holm, mcnemar, paired_rollouts_needed
-from robot_rl.statistics import Estimate, wilson_interval
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,6 @@ class Ranking:
 
     names: tuple[str, ...]
     """Best first."""
-    rates: tuple[Estimate, ...]
-    """Success with Wilson's interval over all episodes."""
     verdicts: tuple[Verdict, ...]
     """Of all pairs."""
 
@@ -107,10 +104,7 @@ def rank(outcomes: Mapping[str, ArrayLike], worlds: Sequence[str], alpha: float 
         _verdict(a, b, success[a], success[b], place, float(p), alpha)
         for (a, b), p in zip(pairs, adjusted, strict=True)
     ]
-    rates = [
-        Estimate(float(success[name].mean()), *wilson_interval(int(success[name].sum()), len(place))) for name in names
-    ]
-    return Ranking(tuple(names), tuple(rates), tuple(verdicts))
+    return Ranking(tuple(names), tuple(verdicts))
 
 
 def _verdict(

@@ -22,13 +22,12 @@ def wilson_interval(successes: int, trials: int, z: float = Z_95) -> tuple[float
         raise ValueError(f"need 0 <= successes <= trials, got {successes} of {trials}")
     if trials == 0:
         return 0.0, 1.0
-    low, high = wilson_bounds(successes / trials, trials, z)
-    return (0.0 if successes == 0 else low), (1.0 if successes == trials else high)
+    return wilson_bounds(successes / trials, trials, z)
 
 
 def wilson_bounds(rate: float, trials: float, z: float = Z_95) -> tuple[float, float]:
-    """The same of a rate that is worth so many trials, which need be no whole number."""
+    """The same of a rate in [0, 1] that is worth so many trials; neither these nor the successes need be whole."""
     centre = rate + z * z / (2 * trials)
     spread = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
-    return (centre - spread) / scale, (centre + spread) / scale
+    return (0.0 if rate == 0.0 else (centre - spread) / scale), (1.0 if rate == 1.0 else (centre + spread) / scale)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from robot_rl import correlation
+from robot_rl import correlation, paired
+from robot_rl.betting import betting_interval
 from robot_rl.evaluation_table import KINDS, REAL, EpisodeRow, outcomes
+from robot_rl.paired import Outcomes
 from robot_rl.prediction_powered import prediction_powered
 from robot_rl.ranking import rank
-from robot_rl.statistics import wilson_interval
 
 TOLD_BY = ("ensemble", "identified", "point")
 """Kinds of twins by what their word is worth: the first that there is ranks, and helps to estimate real success."""
@@ -26,9 +27,10 @@ def summarize(rows: Sequence[EpisodeRow], trials: Sequence[EpisodeRow] = ()) -> 
     nominal = [row for row in rows if not row.variant]
     kinds = [kind for kind in KINDS if any(row.kind == kind for row in nominal)]
     told_by = next(kind for kind in TOLD_BY if kind in kinds)
+    cells = {name: {kind: _cells(nominal, name, kind) for kind in kinds} for name in policies}
     ranking = rank(*outcomes([row for row in nominal if row.kind == told_by], policies))
     summary: dict[str, Any] = {
-        "success": {name: {kind: _rate(nominal, name, kind) for kind in kinds} for name in policies},
+        "success": {name: {kind: _rate(one) for kind, one in found.items()} for name, found in cells.items()},
         "variants": _variants(rows),
         "ranking": {
             "by": told_by,
@@ -37,12 +39,25 @@ def summarize(rows: Sequence[EpisodeRow], trials: Sequence[EpisodeRow] = ()) -> 
             "words": ranking.words(),
         },
     }
-    real = sorted({row.policy for row in trials} & set(policies))
-    if real:
-        summary["real"] = {name: _powered(nominal, trials, name, told_by) for name in real}
+    if real := real_success(nominal, trials):
+        summary["real"] = real
     if len(real) > 1:
-        summary["agreement"] = {kind: _agreement(nominal, trials, real, kind) for kind in kinds}
+        rates = [one["alone"]["rate"] for one in real.values()]
+        twins = {kind: [summary["success"][name][kind]["rate"] for name in real] for kind in kinds}
+        summary["agreement"] = {kind: agreement(rates, simulated) for kind, simulated in twins.items()}
     return summary
+
+
+def real_success(rows: Sequence[EpisodeRow], trials: Sequence[EpisodeRow]) -> dict[str, dict[str, Any]]:
+    """Real success of every policy that was tried in reality and in twins: by `trials` alone, with `rows` of the twins.
+
+    Trials from one start count as one, by their mean.
+    """
+    nominal = [row for row in rows if not row.variant]
+    told_by = next((kind for kind in TOLD_BY if any(row.kind == kind for row in nominal)), None)
+    twins = [row for row in nominal if row.kind == told_by]
+    names = sorted({row.policy for row in trials} & {row.policy for row in twins})
+    return {name: _powered(twins, trials, name) for name in names}
 
 
 def agreement(real: Sequence[float], simulated: Sequence[float]) -> dict[str, Any]:
@@ -63,7 +78,7 @@ def agreement(real: Sequence[float], simulated: Sequence[float]) -> dict[str, An
 def paired_with_real(
     rows: Sequence[EpisodeRow], trials: Sequence[EpisodeRow], policy: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Real outcomes (n,), the twins' mean outcome from the same starts (n,), and from the other starts (N,).
+    """Mean real outcome from each start (n,), the twins' from the same starts (n,), and from the other starts (N,).
 
     A start is a scene's where the trials name one.
     """
@@ -72,26 +87,23 @@ def paired_with_real(
         if row.policy == policy:
             for scene in {row.scene, ""}:
                 simulated.setdefault((scene, row.start), []).append(row.success)
-    own = [one for one in trials if one.policy == policy and (one.scene, one.start) in simulated]
-    used = {(one.scene, one.start) for one in own}
-    place = own[0].scene if own else ""
-    alone = [
-        np.mean(found)
-        for (scene, start), found in simulated.items()
-        if (scene == "") == (place == "") and (scene, start) not in used
-    ]
-    paired = [np.mean(simulated[one.scene, one.start]) for one in own]
-    return np.array([one.success for one in own], float), np.array(paired), np.array(alone)
+    real: dict[tuple[str, int], list[bool]] = {}
+    for one in trials:
+        if one.policy == policy and (one.scene, one.start) in simulated:
+            real.setdefault((one.scene, one.start), []).append(one.success)
+    named = any(scene for scene, _ in real)
+    alone = [found for place, found in simulated.items() if bool(place[0]) == named and place not in real]
+    return _means(real.values()), _means(simulated[place] for place in real), _means(alone)
 
 
 def print_ranking(summary: dict[str, Any], console: Console) -> None:
     """The table and what may be concluded from it."""
     kinds = list(next(iter(summary["success"].values())))
-    table = Table("policy", *kinds, *(["real"] if "real" in summary else []))
+    table = Table("policy", *kinds, *(["real, with twins"] if "real" in summary else []))
     for name in summary["ranking"]["order"]:
-        cells = [_told(summary["success"][name][kind]) for kind in kinds]
+        cells = [told(summary["success"][name][kind]) for kind in kinds]
         if "real" in summary:
-            cells.append(_told(summary["real"].get(name)))
+            cells.append(told(summary["real"][name]) if name in summary["real"] else "")
         table.add_row(name, *cells)
     console.print(table)
     for line in summary["ranking"]["words"]:
@@ -102,12 +114,18 @@ def print_ranking(summary: dict[str, Any], console: Console) -> None:
         console.print(f"{kind} against real: r {r} [{low:.2f}, {high:.2f}], MMRV {found['mmrv']:.3f}")
 
 
-def _rate(rows: Sequence[EpisodeRow], policy: str, kind: str) -> dict[str, Any]:
-    own = [row.success for row in rows if row.policy == policy and row.kind == kind]
+def _cells(rows: Sequence[EpisodeRow], policy: str, kind: str) -> Outcomes:
+    own = [row for row in rows if row.policy == policy and row.kind == kind]
+    return paired.outcomes(paired.columns(own), policy, sorted({row.world for row in own})) if own else {}
+
+
+def _rate(cells: Outcomes) -> dict[str, Any]:
+    found, wilson = paired.success(cells), paired.wilson(cells)
     return {
-        "rate": sum(own) / max(len(own), 1),
-        "interval_95": list(wilson_interval(sum(own), len(own))),
-        "n": len(own),
+        "rate": _number(found.value),
+        "interval_95": [found.low, found.high],
+        "wilson_interval_95": [wilson.low, wilson.high],
+        "n": found.trials,
     }
 
 
@@ -122,38 +140,35 @@ def _variants(rows: Sequence[EpisodeRow]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _powered(rows: Sequence[EpisodeRow], trials: Sequence[EpisodeRow], policy: str, kind: str) -> dict[str, Any]:
-    """Real success by real trials and the twins together."""
-    own = [one.success for one in trials if one.policy == policy]
-    found: dict[str, Any] = {"alone": {"rate": sum(own) / len(own), "interval_95": list(_wilson(own)), "n": len(own)}}
-    y, paired, alone = paired_with_real([row for row in rows if row.kind == kind], trials, policy)
-    if len(y) < len(own) or not len(alone):
-        return found | {
-            "rate": found["alone"]["rate"],
-            "interval_95": found["alone"]["interval_95"],
+def _powered(twins: Sequence[EpisodeRow], trials: Sequence[EpisodeRow], policy: str) -> dict[str, Any]:
+    """Real success by real trials and the twins together; by real trials alone where not all starts were simulated."""
+    cells = _cells(trials, policy, REAL)
+    alone = _rate(cells)
+    real, same, others = paired_with_real(twins, trials, policy)
+    if len(real) < len(cells) or not len(others):
+        return {
+            "alone": alone,
+            "rate": alone["rate"],
+            "interval_95": alone["interval_95"],
+            "betting_interval_95": list(betting_interval(list(cells.values()))),
             "trials_saved": 0.0,
         }
-    estimate = prediction_powered(y, paired, alone)
-    value, low, high = estimate.rate
-    return found | {"rate": value, "interval_95": [low, high], "trials_saved": estimate.trials_saved}
+    estimate = prediction_powered(real, same, others)
+    return {
+        "alone": alone,
+        "rate": estimate.rate.value,
+        "interval_95": list(estimate.rate[1:]),
+        "betting_interval_95": list(betting_interval(real, same, others)),
+        "trials_saved": estimate.trials_saved,
+    }
 
 
-def _wilson(successes: Sequence[bool]) -> tuple[float, float]:
-    return wilson_interval(sum(successes), len(successes))
+def _means(outcomes: Iterable[Sequence[bool]]) -> np.ndarray:
+    return np.array([np.mean(one) for one in outcomes], float)
 
 
-def _agreement(
-    rows: Sequence[EpisodeRow], trials: Sequence[EpisodeRow], policies: Sequence[str], kind: str
-) -> dict[str, Any]:
-    def rates(among: Sequence[EpisodeRow]) -> list[float]:
-        return [float(np.mean([row.success for row in among if row.policy == name])) for name in policies]
-
-    return agreement(rates([one for one in trials if one.kind == REAL]), rates([r for r in rows if r.kind == kind]))
-
-
-def _told(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return ""
+def told(found: dict[str, Any]) -> str:
+    """A rate with its interval."""
     low, high = found["interval_95"]
     return f"{found['rate']:.2f} [{low:.2f}, {high:.2f}]"
 

@@ -220,8 +220,11 @@ def test_real_trials_by_hand_sharpen_the_estimate(place: Path, tmp_path: Path) -
     assert found["real"]["flow"]["alone"] == {
         "rate": 0.5,
         "interval_95": pytest.approx([0.150, 0.850], abs=1e-3),
+        "wilson_interval_95": pytest.approx([0.150, 0.850], abs=1e-3),
         "n": 4,
     }
+    low, high = found["real"]["flow"]["betting_interval_95"]
+    assert low < 0.150 and high > 0.850  # no more is certain after four trials
     assert found["agreement"]["point"]["policies"] == 2 and found["agreement"]["point"]["pearson"] is None
     assert found["ranking"]["words"][0].startswith("no ranking")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robot_rl.paired import crossed_bootstrap, difference, gap, outcomes, paired_interval, success
+from robot_rl.paired import crossed_bootstrap, difference, gap, outcomes, paired_interval, success, wilson
+from robot_rl.statistics import wilson_interval
 from tests.twin_tables import ENSEMBLE, columns, even, rows
 
 
@@ -60,6 +61,23 @@ def test_success_without_a_failure_is_not_certain():
     rate = success(cells(np.ones((4, 10))))
     assert rate.value == rate.high == 1.0 and 0.85 < rate.low < 0.95 and rate.trials == 40
     assert str(rate) == "1.00 [0.91, 1.00]"
+
+
+def test_success_in_one_world_has_wilsons_interval_and_in_several_a_wider_one():
+    one = np.arange(40) < 30
+    assert success(cells([one])) == wilson(cells([one]))
+    assert (success(cells([one])).low, success(cells([one])).high) == wilson_interval(30, 40)
+    alike, apart = success(cells([one] * 4)), success(cells([[1] * 40] * 3 + [[0] * 40]))
+    assert alike.value == apart.value == 0.75
+    assert alike.low < wilson_interval(120, 160)[0] and apart.low < alike.low  # starts alike, worlds not
+
+
+def test_cells_of_several_trials_count_as_one():
+    rate = wilson({("real", "", "", start): value for start, value in enumerate((0.5, 0.5, 1.0, 0.0, 0.5))})
+    assert rate.value == 0.5 and rate.trials == 5  # 2.5 of 5
+    assert wilson_interval(2, 5)[0] < rate.low < wilson_interval(3, 5)[0]
+    nothing = success({})
+    assert np.isnan(nothing.value) and (nothing.low, nothing.high, nothing.trials) == (0.0, 1.0, 0)
 
 
 def test_differences_are_of_common_cells_alone():

@@ -50,6 +50,8 @@ def test_the_page(folder, tmp_path):
     order = [text.index(f"<td>{name}</td>") for name in ("sure", "quick", "slow")]
     assert order == sorted(order)
     assert "<td>0.30 [" in text
+    # real trials beside twins: 5 of 20 alone, Wilson's [0.112, 0.469]
+    assert "with twins, any number of trials" in text and "<td>slow</td><td>20</td><td>0.25 [0.11, 0.47]</td>" in text
     # the guard, in 160 episodes of which 16 end after 33 steps: 5 each of 144 * 100 + 16 * 33 commands
     assert "<td>sure</td><td>ensemble</td><td>160</td><td>14928</td><td>5.36%</td><td>0.00%</td>" in text
     assert text.count("<video") == 2 and "ensemble_01, scene_0000, start 3" in text and "start 4" not in text
@@ -79,6 +81,7 @@ def test_without_real_trials_and_films_it_says_so(tmp_path):
     assert cli.main(["twin", "report", str(folder), "--out", str(tmp_path / "page.html")]) == 0
     text = text_of((tmp_path / "page.html").read_text())
     assert "No agreement can be told" in text and "No ranking" in text and "No two policies were filmed" in text
+    assert "any number of trials" not in text
     assert "<h2>Failures</h2><p>None.</p>" in text
 
 
