@@ -153,12 +153,7 @@ def _run_cell(world: World, arm: str, seed: int, size: Size, folder: Path) -> di
     if impossible.exists() and arm != ORACLE:
         return result | {"failure": impossible.read_text().strip(), "success": [False] * size.episodes}
     try:
-        if arm == ORACLE:
-            task = _oracle(world, seed, folder / "scenes")
-        else:
-            how = ARMS[arm]
-            task = make_scenes(world, how.geometry, how.physics, how.scenes or size.scenes, seed, folder / "scenes")
-        demonstrated = learn(task, Lesson(size.demonstrations, size.updates, seed, NOISE, POLICY), folder)
+        demonstrated = teach(world, arm, seed, size, folder)
         policy = load_learned(folder)
     except (DataError, ConfigError) as error:
         return result | {"failure": str(error), "success": [False] * size.episodes}
@@ -173,6 +168,16 @@ def _run_cell(world: World, arm: str, seed: int, size: Size, folder: Path) -> di
         "success": [bool(one.success) for one in records],
         "mean_success_steps": float(np.mean(steps)) if steps else None,
     }
+
+
+def teach(world: World, arm: str, seed: int, size: Size, folder: Path) -> float:
+    """Make the arm's scenes and learn in them, in folder/policy; the share of demonstrations that succeed."""
+    if arm == ORACLE:
+        task = _oracle(world, seed, folder / "scenes")
+    else:
+        how = ARMS[arm]
+        task = make_scenes(world, how.geometry, how.physics, how.scenes or size.scenes, seed, folder / "scenes")
+    return learn(task, Lesson(size.demonstrations, size.updates, seed, NOISE, POLICY), folder)
 
 
 def _oracle(world: World, seed: int, target: Path) -> SceneTask:

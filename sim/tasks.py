@@ -168,13 +168,13 @@ class TaskConfig:
     def rate_hz(self) -> float:
         return self.env.rate_hz
 
-    def build_world(self, robot: str) -> World:
-        """The world in lockstep simulation, with `robot` in it."""
+    def build_world(self, robot: str, **options: Any) -> World:
+        """The world in lockstep simulation, with `robot` in it; `options` are fields of its `SimWorldConfig`."""
         module, _, function = self.world.partition(":")
         make = getattr(importlib.import_module(module), function, None)
         if make is None:
             raise ConfigError(f"task.world: {module} has no function {function!r}")
-        return make(self.name, robot, image_hw=self.env.image_hw)
+        return make(self.name, robot, **{"image_hw": self.env.image_hw, **options})
 
     def seeing(self, other: TaskConfig) -> TaskConfig:
         """The same task, with what is seen in `other` as well; `ConfigError` when it is not the same otherwise."""

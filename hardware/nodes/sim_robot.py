@@ -26,6 +26,7 @@ from std_srvs.srv import Trigger
 from hardware import ros_messages
 from hardware.nodes.lifecycle import IDLE_S, ManagedNode, read_robot, run
 from hardware.pacing import LoopTiming, Pacer
+from robot_rl.apps.config import names_file, read_file
 from robot_rl.errors import ConfigError, RobotRlError
 from robot_rl.protocols import World
 from robot_rl.types import ArmTarget, CameraFrame
@@ -42,7 +43,7 @@ class SimRobotConfig:
     robot: str = "sim_panda"
     """Name in conf/robot, or a YAML file: `sim_robot`, `base_frame` and the joints' names are used."""
     task: str = "lift"
-    """Simulated task (`sim.tasks`)."""
+    """Simulated task (`sim.tasks`), or the file of one, such as family.json of `robot-rl cousins`."""
     seed: int = 0
     """Seed of the first reset; each further one takes the next number."""
     rate_hz: float = 50.0
@@ -62,7 +63,7 @@ class SimRobotConfig:
     world: str = ""
     """`package.module:function` that makes another world than a robosuite task; it gets `world_options`."""
     world_options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of `sim.tasks.make_world`, or of `world`."""
+    """Keyword arguments of `sim.tasks.make_world`, of the file's `build_world`, or of `world`."""
 
 
 class SimRobotNode(ManagedNode[SimRobotConfig]):
@@ -75,7 +76,10 @@ class SimRobotNode(ManagedNode[SimRobotConfig]):
         self._world = make_world(self.config, str(robot.get("sim_robot", "panda")).lower())
         joints = len(self._world.arm.state().joint_pos_rad)
         names = [str(joint["name"]) for joint in robot.get("joints", ())]
-        self._joint_names = names if len(names) == joints else [f"joint{i + 1}" for i in range(joints)]
+        if names and len(names) != joints:
+            problem = f"robot {self.config.robot!r} has {len(names)} joints, but the simulated arm has {joints}"
+            raise ConfigError(f"{problem}: name the robot that the world was made with, such as robot=sim_ur5e")
+        self._joint_names = names or [f"joint{i + 1}" for i in range(joints)]
         self._pacer, self._timing = Pacer(), LoopTiming()
         self._next_seed = self.config.seed
         if not self.has_parameter("seed"):
@@ -152,6 +156,9 @@ class SimRobotNode(ManagedNode[SimRobotConfig]):
     def _reset(self) -> int:
         seed, self._next_seed = self._next_seed, (self._next_seed + 1) % 2**32
         self._world.reset(seed)
+        for camera in self._cameras:
+            if camera.is_watched:
+                self._world.cameras[camera.name].read()  # a scene's first picture takes long; now nothing moves
         state = self._world.arm.state()
         self._target_pose = np.asarray(state.pose_base_tcp, np.float64)
         self._target_gripper = float(round(state.gripper_position))
@@ -240,10 +247,14 @@ class _Camera:
         """Its time has come and somebody listens."""
         if self._pacer.remaining_s() > 0.0:
             return False
-        listeners = self._raw.get_subscription_count() + self._compressed.get_subscription_count()
-        if listeners == 0:
+        if not self.is_watched:
             self._pacer.anchor()
-        return listeners > 0
+        return self.is_watched
+
+    @property
+    def is_watched(self) -> bool:
+        """Somebody listens."""
+        return self._raw.get_subscription_count() + self._compressed.get_subscription_count() > 0
 
     def publish(self, frame: CameraFrame, stamp_s: float, quality: int) -> None:
         self._pacer.schedule(self._period_s, self._period_s)
@@ -268,15 +279,16 @@ def make_world(config: SimRobotConfig, robot: str) -> World:
         except (ImportError, AttributeError, ValueError) as error:
             raise ConfigError(f"world {config.world!r}: expected package.module:function; {error}") from error
         return cast(World, make(**config.world_options))
+    from sim import tasks
     from sim.osc import OscConfig
     from sim.rendering import RenderConfig
-    from sim.tasks import make_world as make_sim_world
 
     # The guard interpolates; here a new target comes at every slice and is reached within it.
     options: dict[str, Any] = {"controller": OscConfig(interpolation_s=1.0 / config.rate_hz)}
-    options |= {"render": RenderConfig(depth=config.depth)} | dict(config.world_options)
-    world = make_sim_world(config.task, robot, image_hw=config.image_hw, **options)
-    return cast(World, world)
+    options |= {"image_hw": config.image_hw, "render": RenderConfig(depth=config.depth)} | dict(config.world_options)
+    if names_file(config.task):
+        return read_file(config.task, tasks.TaskConfig).build_world(robot, **options)
+    return cast(World, tasks.make_world(config.task, robot, **options))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -105,7 +105,17 @@ def read_configuration(run_dir: Path, cls: type[T], overrides: Sequence[str] = (
 
 def _is_file(group: str, value: str) -> bool:
     """Whether `group=value` names a file of the user's own instead of one in conf/."""
-    return (CONF_DIR / group).is_dir() and Path(value).suffix in (".yaml", ".yml", ".json")
+    return (CONF_DIR / group).is_dir() and names_file(value)
+
+
+def names_file(value: str) -> bool:
+    """Whether a task and the like is given by a file instead of by a name."""
+    return Path(value).suffix in (".yaml", ".yml", ".json")
+
+
+def read_file(path: str, cls: type[T]) -> T:
+    """What a file says that stands for a name of conf/, as in task=WORK/family.json; `ConfigError` if it cannot."""
+    return to_dataclass(cls, _content(Path(path)), path)
 
 
 def _content(path: Path) -> dict[str, Any]:

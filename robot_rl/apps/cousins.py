@@ -31,7 +31,7 @@ from rich.table import Column, Table
 
 from robot_rl.apps.config import compose, positive
 from robot_rl.apps.cousins_gallery import write_gallery
-from robot_rl.apps.cousins_work import STAGES, CousinsConfig, CousinsWork
+from robot_rl.apps.cousins_work import FAMILY, POLICY, STAGES, CousinsConfig, CousinsWork
 from robot_rl.errors import ConfigError
 from sim.assets.library import Library
 from sim.cousins.generate import in_processes, on_ray
@@ -90,7 +90,9 @@ def run(args: argparse.Namespace) -> int:
     if args.stage in ("make", "gallery"):
         console.print(f"gallery: {write_gallery(work)}")
     if args.stage == "make":
-        console.print(f"the policy: robot-rl evaluate {work.folder / 'policy'}")
+        policy, family = work.folder / POLICY, work.folder / FAMILY
+        console.print(f"the policy: robot-rl evaluate {policy}")
+        console.print(f"behind the guard, in real time: robot-rl up graph=deploy policy={policy} task={family}")
     return 0
 
 

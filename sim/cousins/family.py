@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from robot_rl.errors import ConfigError
 from robot_rl.protocols import Arm, Camera, World
@@ -93,9 +94,9 @@ class CousinTask(TaskConfig):
     curriculum: int = 0
     """Resets until all scenes take part, from the nearest to the farthest; 0: all from the start."""
 
-    def build_world(self, robot: str) -> World:
+    def build_world(self, robot: str, **options: Any) -> World:
         """All scenes of the folder; their robot is the one that they were generated with."""
-        starts = replace(self.starts, image_hw=self.env.image_hw)
+        starts = replace(self.starts, **{"image_hw": self.env.image_hw, **options})
         return FamilyWorld(scene_folders(self.scenes), self.asks, starts, self.curriculum)
 
 

@@ -31,6 +31,7 @@ from sim.cousins.physics import Physics
 from sim.cousins.scene import OrientedBox, Pose, Scene, SceneObject, Support, View
 from sim.cousins.tasks import BoundTask, OpenPart, PutIn, SceneTask
 from sim.cousins.world import CousinWorld, CousinWorldConfig
+from sim.osc import OscConfig
 from sim.rendering import RenderConfig, SceneRenderer
 from sim.sysid.log import MOTION_ENV
 
@@ -155,8 +156,17 @@ def draw_truth(family: str, seed: int) -> Truth:
     return Truth(scene, choices, task, physics, Appearance(0.0, slant, 0.8, (0.45, 0.35, 0.25)), unmodelled)
 
 
-def hidden_world(family: str, seed: int, robot: str = "panda", rich_arm: bool = False) -> HiddenWorld:
-    """The world that `family` and `seed` name; with `rich_arm` its arm is `sim.cousins.hidden_arm`'s of that seed."""
+def hidden_world(
+    family: str,
+    seed: int,
+    robot: str = "panda",
+    rich_arm: bool = False,
+    interpolation_s: float = OscConfig.interpolation_s,
+) -> HiddenWorld:
+    """The world that `family` and `seed` name; with `rich_arm` its arm is `sim.cousins.hidden_arm`'s of that seed.
+
+    `interpolation_s` is the period of what commands it: 0.1 s for an `Env` in lockstep, the guard's 0.02 s over ROS 2.
+    """
     truth, hidden = draw_truth(family, seed), None
     if rich_arm:
         drawn, hidden = draw_arm(seed, len(PARKED_JOINT_RAD[robot]))
@@ -180,6 +190,7 @@ def hidden_world(family: str, seed: int, robot: str = "panda", rich_arm: bool = 
         unmodelled=truth.unmodelled,
         arm=hidden,
         stream_seed=seed,
+        controller=OscConfig(interpolation_s=interpolation_s),
     )
     return HiddenWorld(spec.compile(), arm, layout, truth.task, config)
 

@@ -1,10 +1,14 @@
-"""An ear for what a deployed policy says on /diagnostics."""
+"""Runs the graph `deploy`; an ear for what a deployed policy says on /diagnostics."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -15,6 +19,14 @@ from rclpy.node import Node
 from hardware.ros_messages import read_diagnostics
 
 Heard = list[dict[str, str]]
+
+
+def deploy(trained: Path, run_dir: Path, *words: str, domain: int) -> subprocess.CompletedProcess[str]:
+    """`robot-rl up graph=deploy` with these words, to its end."""
+    command = [sys.executable, "-m", "robot_rl.apps.cli", "up", "graph=deploy", "headless=true", "--quiet"]
+    command += [f"policy={trained}", f"run_dir={run_dir}", *words]
+    environment = os.environ | {"ROS_DOMAIN_ID": str(domain)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @contextmanager

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from robot_rl.records import find_records
-from tests.hardware.deploy_ear import diagnostics
+from tests.hardware.deploy_ear import deploy, diagnostics
 from tests.untrained import serve, write_critic, write_policy, write_veto
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -21,13 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     return write_policy(tmp_path_factory.mktemp("imitate"))
-
-
-def deploy(trained: Path, run_dir: Path, *words: str, domain: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "robot_rl.apps.cli", "up", "graph=deploy", "headless=true", "--quiet"]
-    command += [f"policy={trained}", f"run_dir={run_dir}", *words]
-    environment = os.environ | {"ROS_DOMAIN_ID": str(domain)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("mode", ["false", "true"], ids=["waiting", "asynchronous"])

@@ -206,6 +206,17 @@ def test_unknown_world(world: str) -> None:
         make_world(SimRobotConfig(world=world), "panda")
 
 
+def test_a_task_file_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere/family\.json cannot be read"):
+        make_world(SimRobotConfig(task="nowhere/family.json"), "panda")
+
+
+def test_a_robot_with_other_joints_than_the_worlds_is_refused() -> None:
+    with Rig() as rig:
+        process = rig.start("sim_robot", robot="sim_ur5e", world="tests.hardware.guard_rig:GlidingWorld", cameras=[])
+        assert process.wait(PATIENCE_S) == 2
+
+
 @pytest.mark.parametrize(
     ("names", "positions", "value"),
     [
