@@ -151,7 +151,7 @@ class Panel:
             self._verdict(Verdict.DISCARD, "gray", viser.Icon.TRASH)
             self._services(
                 {
-                    "Reset": config.reset_service,
+                    config.reset_label: config.reset_service,
                     "Start": config.start_episode_service,
                     "End": config.end_episode_service,
                 }

@@ -191,6 +191,8 @@ def test_nothing_arms_a_real_arm_by_itself(name: str) -> None:
     command = next(process.command for process in real.processes if process.node.name == "actor")
     assert "world.arm_guard:=false" in command and 'world.reset:="person"' in command
     assert "runner.paused:=true" in command
+    page = next(process.command for process in real.processes if process.node.name == "gui")
+    assert 'reset_service:="actor_world/reset_done"' in page and 'reset_label:="Scene ready"' in page
 
 
 @pytest.mark.parametrize("name", graph_names())
@@ -226,7 +228,9 @@ def test_a_real_arm_is_deployed_on_by_a_person_with_what_is_in_service() -> None
     wanted = ('policy:="in_service"', "unpromoted:=false", "world.task:=true", 'world.reset:="person"')
     assert {*wanted, "world.arm_guard:=false", "runner.paused:=true"} <= set(commands["deploy"])
     assert not any(word.startswith("use_sim") for word in commands["deploy"])
+    assert 'reset_service:="deploy_world/reset_done"' in commands["gui"]
     simulated = resolve(read_graph(graph_path("deploy")), {"policy": "runs/a"}, {})
+    assert not any("reset_service" in word for process in simulated.processes for word in process.command)
     (deploy,) = (process.command for process in simulated.processes if process.node.name == "deploy")
     assert {"use_sim:=true", 'policy:="runs/a"'} <= set(deploy)
 
