@@ -62,7 +62,7 @@ COMMON = (
 SCORE = ("policy=score", "policy.goal_dropout=0", "policy.network.width=256", *COMMON)
 FLOW = ("policy=flow", "policy.goal_dropout=0", "policy.network.width=256", *COMMON)
 CLONED = ("policy=regression", "policy.horizon=8", "policy.hidden=[256,256]", *COMMON)
-ACT = ("policy=act", *COMMON)
+ACT = ("policy=act", "policy.width=96", "policy.heads=4", "policy.encoder_layers=1", *COMMON)
 BARS = {"ensemble.pearson_r": 0.85, "ensemble.pearson_low": 0.5, "gain_over_point": 0.3, "ppi.trials_saved": 0.2}
 MMRV_BAR = 0.10
 KINDS = ("point", "identified", "ensemble")
