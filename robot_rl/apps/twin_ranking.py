@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from robot_rl import correlation
 from robot_rl.evaluation_table import KINDS, REAL, EpisodeRow, outcomes
+from robot_rl.paired import Rate
 from robot_rl.prediction_powered import prediction_powered
 from robot_rl.ranking import rank
 from robot_rl.statistics import wilson_interval
@@ -84,14 +85,16 @@ def paired_with_real(
     return np.array([one.success for one in own], float), np.array(paired), np.array(alone)
 
 
-def print_ranking(summary: dict[str, Any], console: Console) -> None:
-    """The table and what may be concluded from it."""
+def print_ranking(summary: dict[str, Any], console: Console, fitted: Mapping[str, Rate] | None = None) -> None:
+    """The table, with off-policy estimates where there are any, and what may be concluded from it."""
     kinds = list(next(iter(summary["success"].values())))
-    table = Table("policy", *kinds, *(["real"] if "real" in summary else []))
+    table = Table("policy", *kinds, *(["real"] if "real" in summary else []), *(["FQE"] if fitted else []))
     for name in summary["ranking"]["order"]:
         cells = [_told(summary["success"][name][kind]) for kind in kinds]
         if "real" in summary:
             cells.append(_told(summary["real"].get(name)))
+        if fitted:
+            cells.append(str(fitted.get(name, "")))
         table.add_row(name, *cells)
     console.print(table)
     for line in summary["ranking"]["words"]:

@@ -18,6 +18,7 @@ import numpy as np
 from rich.console import Console
 
 from robot_rl.apps import page, twin_films
+from robot_rl.apps.estimates import ESTIMATES, fitted_values
 from robot_rl.apps.twin_plots import COLOURS, agreement_plot, difference_plot, failure_plot, success_plot
 from robot_rl.correlation import drop_one, mmrv, pearson, spearman
 from robot_rl.errors import DataError
@@ -58,7 +59,7 @@ def write_report(folder: Path, real: Path | None, out: Path) -> None:
     title = f"Evaluation in twins: {folder.resolve().name}"
     sections = [
         page.heading(title, 1),
-        *_success(rates),
+        *_success(rates, fitted_values(folder, policies(table))),
         *_agreement(rates),
         *_ranking(table, list(rates)),
         *_guard(table),
@@ -80,14 +81,17 @@ def success_by_kind(table: Table) -> dict[str, dict[str, Rate]]:
     return {name: rates[name] for name in best}
 
 
-def _success(rates: dict[str, dict[str, Rate]]) -> Iterator[str]:
+def _success(rates: dict[str, dict[str, Rate]], fitted: dict[str, Rate]) -> Iterator[str]:
     kinds = [kind for kind in COLOURS if any(kind in one for one in rates.values())]
     yield page.heading("Success")
     yield page.plot(success_plot(rates), "success by policy and kind of world")
-    yield page.table(
-        ("policy", *kinds), ([name, *(one.get(kind, "") for kind in kinds)] for name, one in rates.items())
-    )
+    rows = [[name, *(one.get(kind, "") for kind in kinds)] for name, one in rates.items()]
+    if fitted:
+        rows = [[*row, fitted.get(row[0], "")] for row in rows]
+    yield page.table(("policy", *kinds, *(["FQE"] if fitted else [])), rows)
     yield "<p>Intervals hold 95 %: worlds and starts are resampled, and none is narrower than Wilson's.</p>"
+    if fitted:
+        yield "<p>FQE: from recorded episodes that others acted in (robot-rl twin estimate).</p>"
 
 
 def _agreement(rates: dict[str, dict[str, Rate]]) -> Iterator[str]:
@@ -184,7 +188,14 @@ def _named(number: int, members: np.ndarray, table: Table) -> tuple[object, ...]
 
 def _raw(folder: Path, real: Path | None, out: Path) -> Iterator[str]:
     yield page.heading("Raw data")
-    files = [folder / EPISODES, folder / DESCRIPTION, folder / RANKING, folder / FILMS, *([real] if real else [])]
+    files = [
+        folder / EPISODES,
+        folder / DESCRIPTION,
+        folder / RANKING,
+        folder / ESTIMATES,
+        folder / FILMS,
+        *([real] if real else []),
+    ]
     for path in (path for path in files if path.exists()):
         yield f"<p>{page.link(_beside(path, out), path.name)}</p>"
 
