@@ -50,6 +50,9 @@ class Estimation:
     actions as `critic.horizon` says are valued together; 1 takes it as if it decided at every step."""
     draws: int = 4
     """Chunks of a policy that samples, in each recorded observation."""
+    smoothing: float = 0.5
+    """Noise on recorded actions while FQE learns, in units of their spread: without it a few episodes are learned by
+    heart, with their luck."""
     cloning_updates: int = 3000
     """Of the density of who recorded, for importance sampling."""
     phases: tuple[str, ...] = ("demo", "learn", "evaluate")
@@ -60,15 +63,13 @@ class Estimation:
     """Of networks, bootstrap samples, windows and noise."""
 
     def __post_init__(self) -> None:
-        if min(self.draws, self.cloning_updates, self.batch_size) < 1 or self.seed < 0:
+        if min(self.draws, self.cloning_updates, self.batch_size) < 1 or min(self.smoothing, self.seed) < 0:
             raise ConfigError(
-                "need draws, cloning_updates and batch_size at least 1, seed not negative; got "
-                f"{self.draws}, {self.cloning_updates}, {self.batch_size}, {self.seed}"
+                "need draws, cloning_updates and batch_size at least 1, smoothing and seed not negative; got "
+                f"{self.draws}, {self.cloning_updates}, {self.batch_size}, {self.smoothing}, {self.seed}"
             )
         if self.critic.members < FEWEST_MEMBERS or self.critic.inputs.goal:
-            raise ConfigError(
-                f"need critic.members of at least {FEWEST_MEMBERS} (an interval), critic.inputs.goal=false"
-            )
+            raise ConfigError(f"an interval takes critic.members={FEWEST_MEMBERS} or more; critic.inputs.goal=false")
         if self.fqe.discount != 1.0 or self.fqe.rewards != "task":
             raise ConfigError("success rates are values with fqe.discount=1 and fqe.rewards=task")
 
@@ -142,8 +143,11 @@ def evaluate_fitted(
     counts[used] = draw.T
     fqe, sampler = _build(recorded, proposed, counts, config)
     random, steps = np.random.default_rng((config.seed, 1)), recorded.in_time
+    blur = config.smoothing * recorded.actions[steps].std(0)
     for number in range(config.fqe.updates):
-        fqe.update(sampler.windows(steps[random.integers(len(steps), size=config.batch_size)], random))
+        windows = sampler.windows(steps[random.integers(len(steps), size=config.batch_size)], random)
+        noise = random.standard_normal(windows.action.shape, np.float32) * blur
+        fqe.update(replace(windows, action=windows.action + noise))
         report("FQE", number + 1, config.fqe.updates)
     starts = [recorded.begins[used[begin : begin + TOGETHER]] for begin in range(0, len(used), TOGETHER)]
     looks = [

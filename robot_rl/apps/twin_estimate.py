@@ -132,10 +132,8 @@ def _bars_of(name: str, bars: Progress) -> Report:
 def words(found: Mapping[str, Any]) -> list[str]:
     """How far the estimates of one policy can be trusted."""
     near, importance = found["near"], found["importance"]
-    lines = []
-    if near["share"] is None:
-        lines.append(near["words"])
-    elif near["share"] < HALF:
+    lines = [f"nearness: {near['words']}"] if near["words"] else []
+    if near["share"] is not None and near["share"] < HALF:
         lines.append(
             f"{near['share']:.0%} of what it would do lies near what was recorded: FQE's value is an extrapolation"
         )

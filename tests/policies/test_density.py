@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from scipy import stats
 
 from policies.density import classified, exploring, log_density
-from policies.gaussian import GaussianConfig
+from policies.gaussian import GaussianActor, GaussianConfig
 from robot_rl.types import ActionSpec, ArraySpec, ObservationSpec
 
 GRASP = ActionSpec(("x", "y", "gripper"), 0.02, 0.1)
@@ -19,7 +20,7 @@ NAMED = ObservationSpec({"state": ArraySpec((2,), names=("place", "gripper.targe
 
 def make_networks():
     networks = GaussianConfig(hidden=(8,)).build_networks(NAMED, GRASP, 0).requires_grad_(False)
-    *_, weight, bias = networks.actor.net.layers
+    *_, weight, bias = cast(GaussianActor, networks.actor).net.layers
     weight.zero_()
     bias.copy_(torch.tensor([0.3, -0.2, math.log(0.5), math.log(0.8)]).view(1, 1, 4))
     return networks
@@ -38,14 +39,14 @@ def test_it_is_the_density_that_samples_have() -> None:
 def test_commands_of_the_same_effect_share_their_probability(is_open: bool) -> None:
     networks = make_networks()
     state = torch.tensor([[0.7, 1.0 if is_open else -1.0]])
-    density = {
-        command: float(log_density(networks, classified(networks), {"state": state}, torch.tensor([[0.0, 0.0, command]])))
-        for command in (-1.0, 0.0, 1.0)
-    }
+
+    def log_of(choice, command: float) -> float:
+        return float(log_density(networks, choice, {"state": state}, torch.tensor([[0.0, 0.0, command]])))
+
+    density = {command: log_of(classified(networks), command) for command in (-1.0, 0.0, 1.0)}
     same = 1.0 if is_open else -1.0
     assert density[same] == pytest.approx(density[0.0]) and density[-same] != pytest.approx(density[0.0])
-    arm = float(log_density(networks, exploring(networks, 0.0), {"state": state}, torch.tensor([[0.0, 0.0, 0.0]])))
-    other = float(log_density(networks, exploring(networks, 0.0), {"state": state}, torch.tensor([[0.0, 0.0, -same]])))
-    arm = max(arm, other)  # the greedy choice is certain, the other one impossible
-    assert min(math.exp(density[0.0] - arm) + math.exp(density[-same] - arm), 2.0) == pytest.approx(1.0, abs=1e-5)
-    assert other in (arm, -math.inf)
+    sure, other = (log_of(exploring(networks, 0.0), command) for command in (0.0, -same))
+    arm = max(sure, other)  # the greedy choice is certain, the other one impossible
+    assert min(sure, other) == -math.inf
+    assert math.exp(density[0.0] - arm) + math.exp(density[-same] - arm) == pytest.approx(1.0, abs=1e-5)
