@@ -153,7 +153,7 @@ def evaluate_fitted(
     looks = [
         torch.cat([fqe.values([sampler.windows(one, random)]) for one in starts], 1) for _ in range(proposed.shape[1])
     ]
-    values = torch.stack(looks).mean(0).cpu().numpy()  # (N, n)
+    values = torch.stack(looks).mean(0).clamp(0.0, 1.0).cpu().numpy()  # (N, n)
     reach = stats.t.ppf(0.975, members - 1) * ((values * draw).sum(1) / len(used)).std(ddof=1)
     value = float(values.mean())
     return {
