@@ -48,13 +48,15 @@ class ChunkCrowd:
     def act(self, observations: Mapping[int, Observation]) -> dict[int, FloatArray]:
         asked = {number: self._members[number].ask(seen) for number, seen in observations.items()}
         due = {number: inputs for number, inputs in asked.items() if inputs is not None}
-        chunks = dict(zip(due, self._sample(list(due.values())), strict=True)) if due else {}
+        chunks = dict(zip(due, sample_chunks(self._source, list(due.values())), strict=True)) if due else {}
         return {number: self._members[number].answer(chunks.get(number)) for number in observations}
 
-    def _sample(self, inputs: Sequence[SampleInputs]) -> Sequence[FloatArray]:
-        if isinstance(self._source, TorchSource):
-            return list(self._source.sample_each(inputs))
-        return [self._source.sample(one.observation, one.goal, one.noise, one.seed, None) for one in inputs]
+
+def sample_chunks(source: ChunkSource, inputs: Sequence[SampleInputs]) -> Sequence[FloatArray]:
+    """A chunk (H, A) from each of the inputs, in one call where the source can."""
+    if isinstance(source, TorchSource):
+        return list(source.sample_each(inputs))
+    return [source.sample(one.observation, one.goal, one.noise, one.seed, None) for one in inputs]
 
 
 class StepCrowd:

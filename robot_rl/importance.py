@@ -17,12 +17,19 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 
+RESAMPLES = 1000
+
+
 class ImportanceEstimate(NamedTuple):
     """The value of the other policy."""
 
     value: float
     effective: float
     """Episodes that the estimate rests on: (sum w)^2 / sum w^2 (Kish 1965); near 1 it rests on one."""
+    low: float
+    """95 % percentile interval, episodes resampled: far too narrow where few episodes have all the weight."""
+    high: float
+    """See `low`."""
 
 
 def importance_estimate(
@@ -32,10 +39,12 @@ def importance_estimate(
     *,
     per_decision: bool = True,
     weighted: bool = True,
+    seed: int = 0,
 ) -> ImportanceEstimate:
     """Expected discounted return of the evaluated policy.
 
     `log_ratios` and `rewards` hold N episodes (Ti,): log pi(a|s) - log mu(a|s) of the evaluated and the acting policy.
+    Where no episode has any weight the estimate is 0, and rests on 0 episodes: it says nothing.
     """
     if len(log_ratios) != len(rewards) or not len(rewards):
         raise ValueError(f"need log ratios and rewards of the same episodes; got {len(log_ratios)}, {len(rewards)}")
@@ -47,12 +56,26 @@ def importance_estimate(
     logs = np.cumsum([_padded(one, steps) for one in log_ratios], 1)
     if not np.isfinite(earned).all() or np.isnan(logs).any():
         raise ValueError("log ratios and rewards must be numbers")
-    weights = np.exp(logs if per_decision else logs[:, -1:])
-    total = weights.sum(0) if weighted else np.full(weights.shape[1], len(weights), np.float64)
-    means = np.divide((weights * earned).sum(0), total, out=np.zeros(steps), where=total > 0.0)
+    if not per_decision:
+        logs = np.repeat(logs[:, -1:], steps, 1)
+    if weighted:  # only shares count: the largest becomes 1, and none overflows
+        highest = logs.max(0)
+        logs = logs - np.where(np.isfinite(highest), highest, 0.0)
+    weights = np.exp(logs)
     last = weights[:, -1]
     effective = float(last.sum() ** 2 / np.square(last).sum()) if last.any() else 0.0
-    return ImportanceEstimate(float(means.sum()), effective)
+    count = len(weights)
+    counts = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), RESAMPLES)
+    low, high = np.quantile(_means(counts.astype(np.float64), weights, earned, weighted), (0.025, 0.975))
+    value = _means(np.ones((1, count)), weights, earned, weighted)[0]
+    return ImportanceEstimate(float(value), effective, float(low), float(high))
+
+
+def _means(counts: Floats, weights: Floats, earned: Floats, weighted: bool) -> Floats:
+    """Estimates (D,) from samples that hold the episodes so often (D, N); weights and rewards are (N, T)."""
+    sums = counts @ (weights * earned)
+    total = counts @ weights if weighted else np.full(sums.shape, counts.shape[1], np.float64)
+    return np.divide(sums, total, out=np.zeros_like(sums), where=total > 0.0).sum(1)
 
 
 def _padded(values: ArrayLike, length: int) -> Floats:

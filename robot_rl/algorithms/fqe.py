@@ -4,7 +4,10 @@ Q of a given policy is learned from episodes of any others: its target bootstrap
 take next. The policy itself does not change. With rewards of success, discount 1 and episodes that end, its value at
 the start states is the policy's success rate.
 
-Shape letters: B batch, N members.
+Members that learn from bootstrap samples of the episodes (`COUNTS`) spread as the estimate would over other episodes of
+the same kind (2102.03607).
+
+Shape letters: B batch, T observations, N members.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from robot_rl.algorithms.networks import Augment, TensorObservation
 from robot_rl.algorithms.offline import OfflineConfig, OfflineRL
 from robot_rl.algorithms.value_windows import ValueWindows
 from robot_rl.batch import Windows
+
+COUNTS = "counts"
+"""Key of observations (B, T, N): how often each member's bootstrap sample of the episodes holds theirs."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,20 @@ class FQE(OfflineRL):
         features = self.critic.features(data.observation, data.policy.goal)
         outputs, v = self.critic.q(features, data.action), self.critic.v(features)
         head = self.critic.head
-        loss = head.error(outputs, target).mean(1).sum() + head.error(v, aim).mean()
+        error = head.error(outputs, target)
+        if COUNTS in data.observation:
+            error = error * data.observation[COUNTS][:, -1].T
+        loss = error.mean(1).sum() + head.error(v, aim).mean()
         return loss, {"q": head.value(outputs).detach().mean(), "v": head.value(v).detach().mean()}
 
     def value(self, starts: Iterable[Windows]) -> Tensor:
         """(N,) mean value of the policy at start states: the spread over members is no interval, but a warning."""
+        return self.values(starts).mean(1)
+
+    def values(self, starts: Iterable[Windows]) -> Tensor:
+        """(N, B) value of the policy at each start state."""
         loaded = [self.load(windows, augment=False) for windows in starts]
-        return torch.cat([self._values(data.observation, data) for data in loaded], 1).mean(1)
+        return torch.cat([self._values(data.observation, data) for data in loaded], 1)
 
     @torch.no_grad()
     def _values(self, observation: TensorObservation, data: ValueWindows) -> Tensor:

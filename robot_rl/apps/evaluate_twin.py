@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hardware.guard_config import GuardConfig
 from robot_rl.apps.config import compose
+from robot_rl.apps.estimates import fitted_values
 from robot_rl.apps.runs import find_checkpoint
 from robot_rl.apps.twin_cells import Candidate, Cell, Conditions, cells_of, run_cell
 from robot_rl.apps.twin_ranking import print_ranking, summarize
@@ -106,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         evaluation.write()
     summary = summarize(evaluation.rows(), trials)
     write_file(out / RANKING, json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    print_ranking(summary, console)
+    print_ranking(summary, console, fitted_values(out, {one.name: one.digest for one in candidates}))
     console.print(f"{out / EPISODES}")
     return 0
 

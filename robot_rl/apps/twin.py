@@ -1,6 +1,7 @@
 """The digital twin of a robot and its scene.
 
 robot-rl twin identify OUT          what the arm is like: delay, gains, friction, load, play; with uncertainty
+robot-rl twin estimate STORE RUN    success of policies from recorded episodes: FQE, importance sampling
 robot-rl twin report FOLDER         one page about an evaluation in twins (robot-rl evaluate --twin)
 """
 
@@ -13,6 +14,7 @@ from robot_rl.apps.cli import Command
 
 PARTS: dict[str, Command] = {
     "identify": Command("robot_rl.apps.twin_identify", "excite the arm and fit the twin to it, or fit a recorded log"),
+    "estimate": Command("robot_rl.apps.twin_estimate", "success of policies from episodes that others acted in"),
     "report": Command("robot_rl.apps.twin_report", "one page about an evaluation in twins"),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from rich.table import Table
 from robot_rl import correlation, paired
 from robot_rl.betting import betting_interval
 from robot_rl.evaluation_table import KINDS, REAL, EpisodeRow, outcomes
-from robot_rl.paired import Outcomes
+from robot_rl.paired import Outcomes, Rate
 from robot_rl.prediction_powered import prediction_powered
 from robot_rl.ranking import rank
 
@@ -96,14 +96,17 @@ def paired_with_real(
     return _means(real.values()), _means(simulated[place] for place in real), _means(alone)
 
 
-def print_ranking(summary: dict[str, Any], console: Console) -> None:
-    """The table and what may be concluded from it."""
+def print_ranking(summary: dict[str, Any], console: Console, fitted: Mapping[str, Rate] | None = None) -> None:
+    """The table, with off-policy estimates where there are any, and what may be concluded from it."""
     kinds = list(next(iter(summary["success"].values())))
-    table = Table("policy", *kinds, *(["real, with twins"] if "real" in summary else []))
+    heads = ["real, with twins"] if "real" in summary else []
+    table = Table("policy", *kinds, *heads, *(["FQE"] if fitted else []))
     for name in summary["ranking"]["order"]:
         cells = [told(summary["success"][name][kind]) for kind in kinds]
         if "real" in summary:
             cells.append(told(summary["real"][name]) if name in summary["real"] else "")
+        if fitted:
+            cells.append(str(fitted.get(name, "")))
         table.add_row(name, *cells)
     console.print(table)
     for line in summary["ranking"]["words"]:

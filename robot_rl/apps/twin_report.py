@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from robot_rl.apps import page, twin_films
+from robot_rl.apps.estimates import ESTIMATES, fitted_values
 from robot_rl.apps.twin_plots import COLOURS, agreement_plot, difference_plot, failure_plot, success_plot
 from robot_rl.apps.twin_ranking import real_success, told
 from robot_rl.correlation import drop_one, mmrv, pearson, spearman
@@ -61,7 +62,7 @@ def write_report(folder: Path, real: Path | None, out: Path) -> None:
     title = f"Evaluation in twins: {folder.resolve().name}"
     sections = [
         page.heading(title, 1),
-        *_success(rates),
+        *_success(rates, fitted_values(folder, policies(table))),
         *_reality(rows),
         *_agreement(rates),
         *_ranking(table, list(rates)),
@@ -84,17 +85,20 @@ def success_by_kind(table: Table) -> dict[str, dict[str, Rate]]:
     return {name: rates[name] for name in best}
 
 
-def _success(rates: dict[str, dict[str, Rate]]) -> Iterator[str]:
+def _success(rates: dict[str, dict[str, Rate]], fitted: dict[str, Rate]) -> Iterator[str]:
     kinds = [kind for kind in COLOURS if any(kind in one for one in rates.values())]
     yield page.heading("Success")
     yield page.plot(success_plot(rates), "success by policy and kind of world")
-    yield page.table(
-        ("policy", *kinds), ([name, *(one.get(kind, "") for kind in kinds)] for name, one in rates.items())
-    )
+    shown = [[name, *(one.get(kind, "") for kind in kinds)] for name, one in rates.items()]
+    if fitted:
+        shown = [[*row, fitted.get(row[0], "")] for row in shown]
+    yield page.table(("policy", *kinds, *(["FQE"] if fitted else [])), shown)
     yield (
         "<p>Intervals hold 95 %. In one world they are Wilson's; over an ensemble worlds and starts are resampled, and "
         "none is narrower than Wilson's.</p>"
     )
+    if fitted:
+        yield "<p>FQE: from recorded episodes that others acted in (robot-rl twin estimate).</p>"
 
 
 def _reality(rows: Sequence[EpisodeRow]) -> Iterator[str]:
@@ -211,7 +215,14 @@ def _named(number: int, members: np.ndarray, table: Table) -> tuple[object, ...]
 
 def _raw(folder: Path, real: Path | None, out: Path) -> Iterator[str]:
     yield page.heading("Raw data")
-    files = [folder / EPISODES, folder / DESCRIPTION, folder / RANKING, folder / FILMS, *([real] if real else [])]
+    files = [
+        folder / EPISODES,
+        folder / DESCRIPTION,
+        folder / RANKING,
+        folder / ESTIMATES,
+        folder / FILMS,
+        *([real] if real else []),
+    ]
     for path in (path for path in files if path.exists()):
         yield f"<p>{page.link(_beside(path, out), path.name)}</p>"
 

@@ -10,7 +10,7 @@ from data.windows import WindowConfig, WindowSampler
 from policies.chunk_net import ChunkSampler
 from policies.inputs import InputConfig
 from policies.values import ChunkCriticConfig
-from robot_rl.algorithms.fqe import FQEConfig
+from robot_rl.algorithms.fqe import COUNTS, FQEConfig
 from robot_rl.batch import Returns
 from robot_rl.types import ActionSpec, ArraySpec, ObservationSpec
 
@@ -91,3 +91,22 @@ def test_values_of_a_policy_that_did_not_act(share: float, discount: float) -> N
     # whoever acts there, the episodes of these begin, and end, in the first place
     assert fqe.value(starts.every(4096)).numpy() == pytest.approx([share**3 * discount**2] * 2, abs=0.04)
     assert torch.equal(policy.scale, before)
+
+
+def test_each_member_learns_from_its_own_sample_of_the_episodes() -> None:
+    """One member knows the episodes that succeed alone, the other those that fail."""
+    arrays, ends = chain(300, right=0.7)
+    succeeded = np.array([arrays["reward"][end - 1] for end in ends])
+    counts = np.repeat(np.stack([succeeded, 1.0 - succeeded], 1), np.diff(ends, prepend=0) + 1, 0)
+    config = FQEConfig(critic_learning_rate=3e-3, updates=200, target_rate=0.05)
+    torch.manual_seed(0)
+    critic = ChunkCriticConfig(InputConfig(goal=False), hidden=(64,)).build(SPEC, ACTION)
+    fqe = config.build(Right(1.0), critic)
+    sampler = WindowSampler(
+        {**arrays, f"observation/{COUNTS}": counts.astype(np.float32)}, ends, WindowConfig(), returns=Returns(1, 1.0)
+    )
+    for number in range(200):
+        fqe.update(sampler.batch(number, 128))
+    begins = np.concatenate([[0], ends[:-1]])
+    good, bad = fqe.values([sampler.windows(begins, np.random.default_rng(0))]).mean(1).tolist()
+    assert good > 0.9 and bad < good - 0.5

@@ -52,3 +52,18 @@ def test_the_same_policy_has_the_plain_mean() -> None:
         importance_estimate([[0.0, 0.0, 0.0], [0.0]], REWARDS)
     with pytest.raises(ValueError, match="same episodes"):
         importance_estimate([], [])
+
+
+def test_the_interval_holds_the_value_and_says_when_one_episode_has_all_the_weight() -> None:
+    rng, share, count = np.random.default_rng(1), 0.8, 200
+    held = 0
+    for _ in range(60):
+        right = rng.random(count) < 0.5
+        logs = np.log(np.where(right, share, 1 - share) / 0.5)[:, None]
+        found = importance_estimate(list(logs), list(right[:, None].astype(float)))
+        held += found.low <= share <= found.high
+    assert held >= 52
+    alone = importance_estimate([[2000.0], [0.0], [-5.0]], [[1.0], [0.0], [0.0]])  # beyond what exp can hold
+    assert alone.value == pytest.approx(1.0) and alone.effective == pytest.approx(1.0)
+    none = importance_estimate([[-np.inf], [-np.inf]], [[1.0], [0.0]])
+    assert (none.value, none.effective) == (0.0, 0.0)
