@@ -166,7 +166,10 @@ class Lesson:
 
 
 def learn(task: SceneTask, lesson: Lesson, folder: Path) -> float:
-    """Demonstrate in the scenes of `folder` and learn in folder/policy; the share of demonstrations that succeed."""
+    """Demonstrate in the scenes of `folder` and learn in folder/policy; the share of demonstrations that succeed.
+
+    Where none does there is nothing to learn.
+    """
     from robot_rl.apps.config import compose as compose_configuration
     from robot_rl.apps.gathering import Order as EpisodeOrder
     from robot_rl.apps.gathering import gather
@@ -179,13 +182,16 @@ def learn(task: SceneTask, lesson: Lesson, folder: Path) -> float:
     family = cousin_task(folder / "scenes", task, STARTS)
     make = partial(make_cousin_demonstrations, family, lesson.noise)
     store = gather(make, EpisodeOrder(lesson.demonstrations, lesson.seed), folder / "episodes", {}, console)
+    share = float(np.mean([info.success for info in store.infos]))
+    if share == 0.0:
+        return share
     learned = ("task=lift", f"seed={lesson.seed}", f"data={folder / 'episodes'}", f"algorithm.updates={lesson.updates}")
     experiment = compose_configuration("imitate", [*learned, *lesson.words], ImitationExperiment)
     experiment = replace(experiment, task=family)
     training = ImitationRun(experiment, folder / "policy")
     prepare_run_dir(folder / "policy", experiment, resume=True, overwrite=False)
     training.run(console)
-    return float(np.mean([info.success for info in store.infos]))
+    return share
 
 
 def load_learned(folder: Path) -> Any:
