@@ -3,12 +3,17 @@
 Frames: the base frame is the arm's own base body. The TCP is the gripper's grip site, midway between the finger tips:
 z points out along the gripper (away from the hand), the fingers open along x. Stamps are simulation time, or what
 `SimWorldConfig.clock` says.
+
+MuJoCo puts a simulation that diverges back to the model's first state, in the middle of an episode and with a line in
+its log as the only sign. Here such a world stands still instead, in the last sound state until the next reset: nothing
+jumps, and the episode ends as one that did not succeed.
 """
 
 # mujoco ships no complete type stubs.
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +24,11 @@ import numpy as np
 from robot_rl.types import ArmTarget, TaskState
 from sim.arm import ArmConfig, ArmModel, SimArm
 from sim.rendering import RenderConfig, SceneRenderer, SimCamera, light_model, make_cameras
+
+log = logging.getLogger(__name__)
+
+DIVERGENCE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+WHOLE = mujoco.mjtState.mjSTATE_FULLPHYSICS
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,9 @@ class SimWorld(ABC):
         self._substeps = max(1, round(1.0 / (config.controller.rate_hz * model.opt.timestep)))
         self._steps = 0
         self._due_s = 0.0
+        self._sound = np.zeros(mujoco.mj_stateSize(model, WHOLE))
+        self.diverged = False
+        """Whether the simulation has broken down since the last reset; it stands still from then on."""
 
     @property
     def time_s(self) -> float:
@@ -81,7 +94,9 @@ class SimWorld(ABC):
             seed = int(self._episode_seeds.spawn(1)[0].generate_state(1)[0])
         self._place(seed)
         self.arm.start(np.random.default_rng([seed, 1]))
-        self._due_s, self._steps = 0.0, 0
+        self._due_s, self._steps, self.diverged = 0.0, 0, False
+        for kind in DIVERGENCE:
+            self.data.warning[kind].number = 0
 
     def advance(self, duration_s: float) -> ArmTarget | None:
         """Step physics by `duration_s`; durations that are no multiple of the time step even out."""
@@ -89,19 +104,40 @@ class SimWorld(ABC):
         self._due_s += duration_s
         due_steps = round(self._due_s / model.opt.timestep)
         while self._steps < due_steps:
-            # Torques are renewed on a fixed grid of steps, however time is cut into calls.
-            if self._steps % self._substeps == 0:
-                self._before_torques()
-                self.arm.actuate()
             count = min(self._substeps - self._steps % self._substeps, due_steps - self._steps)
-            # The state is kept as mj_step1 leaves it: kinematics, velocities and contacts are those of the
-            # present, and mj_step2 completes the step.
-            mujoco.mj_step2(model, data)
-            if count > 1:
-                mujoco.mj_step(model, data, count - 1)
-            mujoco.mj_step1(model, data)
+            if self.diverged:
+                data.time += count * model.opt.timestep
+            else:
+                self._step(count)
             self._steps += count
         return None
+
+    def _step(self, count: int) -> None:
+        """So many steps of physics, at most up to the next renewal of the torques."""
+        model, data = self.model, self.data
+        # Torques are renewed on a fixed grid of steps, however time is cut into calls.
+        if self._steps % self._substeps == 0:
+            self._before_torques()
+            self.arm.actuate()
+        mujoco.mj_getState(model, data, self._sound, WHOLE)
+        # The state is kept as mj_step1 leaves it: kinematics, velocities and contacts are those of the
+        # present, and mj_step2 completes the step.
+        mujoco.mj_step2(model, data)
+        if count > 1:
+            mujoco.mj_step(model, data, count - 1)
+        mujoco.mj_step1(model, data)
+        if any(data.warning[kind].number for kind in DIVERGENCE):
+            self._stand_still(count)
+
+    def _stand_still(self, count: int) -> None:
+        """Back to the last sound state, at rest, with time gone on by `count` steps."""
+        model, data = self.model, self.data
+        self.diverged = True
+        mujoco.mj_setState(model, data, self._sound, WHOLE)
+        log.warning("the simulation diverged at %.3f s: it stands still until the next reset", data.time)
+        data.qvel[:] = 0.0
+        data.time += count * model.opt.timestep
+        mujoco.mj_step1(model, data)
 
     def _before_torques(self) -> None:  # noqa: B027
         """Called at the controller's rate, before each renewal of the torques."""

@@ -15,7 +15,8 @@ import numpy as np
 from robot_rl.errors import DataError
 from robot_rl.types import FloatArray
 from sim.assets.asset import Affordance, AffordanceKind, Asset, AssetJoint, PartKind
-from sim.assets.recast import Recast, mass_densities, recast
+from sim.assets.materials import CARTON, FOOD_CAN, FULL_BOTTLE, PLASTIC, Material
+from sim.assets.recast import Recast, mass_densities, recast, volumes
 from sim.assets.shapes import AXES, SITE_RADIUS_M, frame_quat
 
 
@@ -55,6 +56,9 @@ class PackagedAsset:
     """What opens; shut at 0."""
     spots: tuple[Spot, ...] = ()
     """Affordances."""
+    material: Material | None = None
+    """What it is of, where the file's masses are not to be believed: robosuite's groceries weigh a tenth of real ones
+    (density 100 kg/m3 or less), so little that a grasp shakes them and a simulation of it may diverge."""
 
     def build(self) -> mujoco.MjSpec:
         return self.read()[0]
@@ -67,7 +71,11 @@ class PackagedAsset:
         spec, model = _compiled(folder / self.file)
         x = np.array(AXES[self.front], np.float64)
         rotation = np.stack([x, np.cross([0.0, 0.0, 1.0], x), [0.0, 0.0, 1.0]])
-        made, half = recast(model, mass_densities(model, spec, {}), Recast(self.bodies, rotation))
+        if self.material is None:
+            densities = mass_densities(model, spec, {})
+        else:
+            densities = (volumes(model, {}) > 0) * self.material.density_kg_m3
+        made, half = recast(model, densities, Recast(self.bodies, rotation))
         for index, spot in enumerate(self.spots):
             self._add_site(made, f"{spot.kind}_site_{index}", spot, half)
         return made, half
@@ -123,21 +131,23 @@ def _pull(at: str | tuple[float, float, float], joint: str, along: str = "+z") -
 
 PACKAGED: tuple[PackagedAsset, ...] = (
     *(
-        PackagedAsset("robosuite", name, category, f"{_OBJECTS}{name}.xml", ("object",), spots=(spot,))
-        for name, category, spot in (
-            ("can", "can", _GRASP_X),
-            ("bottle", "bottle", _GRASP_X),
-            ("milk", "box", _GRASP_X),
-            ("cereal", "box", _GRASP_X),
-            ("bread", "box", _GRASP_X),
+        PackagedAsset(
+            "robosuite", name, category, f"{_OBJECTS}{name}.xml", ("object",), spots=(_GRASP_X,), material=material
+        )
+        for name, category, material in (
+            ("can", "can", FOOD_CAN),
+            ("bottle", "bottle", FULL_BOTTLE),
+            ("milk", "box", FULL_BOTTLE),
+            ("cereal", "box", CARTON),
+            ("bread", "box", CARTON),
         )
     ),
     *(
-        PackagedAsset("robosuite", name, "socket", f"{_OBJECTS}{name}.xml", ("object",), spots=spots)
-        for name, spots in (
-            ("round-nut", _NUT),
-            ("square-nut", _NUT),
-            ("plate-with-hole", (_HOLE,)),
+        PackagedAsset("robosuite", name, "socket", f"{_OBJECTS}{name}.xml", ("object",), spots=spots, material=material)
+        for name, spots, material in (
+            ("round-nut", _NUT, PLASTIC),
+            ("square-nut", _NUT, PLASTIC),
+            ("plate-with-hole", (_HOLE,), None),
         )
     ),
     PackagedAsset(

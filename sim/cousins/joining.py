@@ -23,7 +23,7 @@ from robot_rl import frames
 from robot_rl.types import BoolArray, FloatArray, IntArray
 from sim.cousins.fusion import Cloud
 from sim.cousins.scene import OrientedBox
-from sim.cousins.separation import chromaticity
+from sim.cousins.separation import absorb_small, chromaticity
 from sim.cousins.shapes import Shape, agreement, fit_box, fit_lying, fit_round, fit_shape, top_height
 from sim.cousins.surfaces import MIN_FACE, Surface
 
@@ -56,6 +56,8 @@ class JoiningConfig:
     """A neck or cap has at most this share of the radius below it."""
     protrusion_m: float = 0.075
     """Handles reach at most this far out of a face: bars and bows are bought with up to 60 mm, and stand askew."""
+    front_m: float = 0.03
+    """Fronts stand at most this far proud of the carcass."""
     floats_m: float = 0.015
     """A protrusion ends at least this far above the support."""
     hue: float = 0.045
@@ -260,15 +262,22 @@ class Joiner:
         return bool((local[:, axis] < half[axis] + config.protrusion_m).mean() > config.fits)
 
     def _is_carried(self, large: int, small: int) -> bool:
-        """Whether `small` rests on something else than `large`."""
+        """Whether `small` rests on something else than `large`, and than what may belong to it as `small` may."""
         points, config = self._points[self._segments[small].body], self._config
         under = points[points[:, 2] < np.percentile(points[:, 2], 20)]
-        others = [one.body for number, one in self._segments.items() if number not in (large, small)]
+        candidates = [one.body for number, one in self._segments.items() if number not in (large, small)]
+        others = [body for body in candidates if not self._is_on(large, body)]
         if not others:
             return False
         distance, nearest = KDTree(self._points[np.concatenate(others)]).query(under)
         below = self._points[np.concatenate(others)][nearest][:, 2] < under[:, 2]
         return bool(((distance < config.touch_m) & below).mean() > 0.2)
+
+    def _is_on(self, large: int, index: IntArray) -> bool:
+        """Whether points lie in the box of `large` or hardly beyond, as the fronts of a cabinet do."""
+        box = self._shape(large).box
+        near = np.abs(box.to_local(self._points[index])) < np.asarray(box.half_extents_m) + self._config.front_m
+        return bool(near.all(1).mean() > self._config.fits)
 
     def _is_beyond(self, large: int, index: IntArray) -> BoolArray:
         """Which points are not in the box of `large`."""
@@ -276,22 +285,3 @@ class Joiner:
         return (np.abs(box.to_local(self._points[index])) > np.asarray(box.half_extents_m) + self._config.slack_m).any(
             1
         )
-
-
-def absorb_small(labels: IntArray, pairs: IntArray, min_points: int) -> IntArray:
-    """Give segments with few points to the neighbour that they touch most; those without neighbours stay."""
-    labels = labels.copy()
-    for _ in range(3):
-        sizes = np.bincount(labels)
-        ends = labels[pairs]
-        ends = ends[ends[:, 0] != ends[:, 1]]
-        if not len(ends):
-            break
-        both, counts = np.unique(np.concatenate([ends, ends[:, ::-1]]), axis=0, return_counts=True)
-        target = np.arange(len(sizes))
-        for number in np.flatnonzero((sizes > 0) & (sizes < min_points)):
-            rows = np.flatnonzero((both[:, 0] == number) & (sizes[both[:, 1]] > sizes[number]))
-            if len(rows):
-                target[number] = both[rows[np.argmax(counts[rows])], 1]
-        labels = target[labels]
-    return labels

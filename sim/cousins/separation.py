@@ -186,3 +186,22 @@ def _components(count: int, pairs: IntArray, min_size: int) -> IntArray:
 def _means(values: FloatArray, owner: IntArray) -> FloatArray:
     count = np.bincount(owner)
     return np.stack([np.bincount(owner, one) for one in values.T], -1) / count[:, None]
+
+
+def absorb_small(labels: IntArray, pairs: IntArray, min_points: int) -> IntArray:
+    """Give segments with few points to the neighbour that they touch most; those without neighbours stay."""
+    labels = labels.copy()
+    for _ in range(3):
+        sizes = np.bincount(labels)
+        ends = labels[pairs]
+        ends = ends[ends[:, 0] != ends[:, 1]]
+        if not len(ends):
+            break
+        both, counts = np.unique(np.concatenate([ends, ends[:, ::-1]]), axis=0, return_counts=True)
+        target = np.arange(len(sizes))
+        for number in np.flatnonzero((sizes > 0) & (sizes < min_points)):
+            rows = np.flatnonzero((both[:, 0] == number) & (sizes[both[:, 1]] > sizes[number]))
+            if len(rows):
+                target[number] = both[rows[np.argmax(counts[rows])], 1]
+        labels = target[labels]
+    return labels

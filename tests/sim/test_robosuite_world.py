@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -242,3 +243,42 @@ def test_snapshots_are_copies() -> None:
     assert np.array_equal(state.pose_base_tcp, pose)
     assert np.array_equal(state.joint_pos_rad, joints)
     assert np.array_equal(task.poses["cube"], cube)
+
+
+def test_a_simulation_that_diverges_stands_still_until_the_next_reset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes a log
+    env, world = shared_env("lift"), shared_world("lift", "panda")
+    rng, dim = np.random.default_rng(0), env.action_spec.dim
+    env.reset(seed=1)
+    for _ in range(3):
+        env.step(rng.uniform(-1, 1, dim))
+    before, time_s = world.data.qpos.copy(), world.time_s
+    world.data.qvel[-1] = 1e12  # the cube spins as nothing can
+    held = []
+    for _ in range(3):
+        *_, info = env.step(rng.uniform(-1, 1, dim))
+        held.append(world.data.qpos.copy())
+        assert not info["success"]
+    assert world.diverged
+    assert np.array_equal(held[0], held[-1])  # whatever it is told
+    assert np.abs(held[0][:9] - before[:9]).max() < 0.05  # not where the model's first state is
+    assert np.isfinite(held[0]).all()
+    assert not world.data.qvel.any()
+    assert world.time_s == pytest.approx(time_s + 3 / env.rate_hz)
+    env.reset(seed=1)
+    assert not world.diverged
+    env.step(np.zeros(dim))
+    assert not world.diverged
+
+
+def test_what_follows_a_divergence_repeats_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = episode_digest(9)
+    env, world = shared_env("lift"), shared_world("lift", "panda")
+    env.reset(seed=3)
+    world.data.qvel[-1] = 1e12
+    env.step(np.zeros(env.action_spec.dim))
+    assert world.diverged
+    assert episode_digest(9) == first

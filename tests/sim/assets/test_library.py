@@ -126,6 +126,15 @@ def test_without_coacd_the_error_says_what_to_install(l_shape: ImportConfig, mon
     assert as_hull.ngeom == 2  # one collides, one is drawn
 
 
+def test_what_a_hand_can_lift_weighs_what_such_things_weigh() -> None:
+    """robosuite's own bread weighs 4 g; a packed product has a density of 0.1 to 1.2 of water's in its box."""
+    for asset in Library.index(LibraryConfig(per_category=2)).assets:
+        if asset.category in ("can", "bottle", "box"):
+            mass_kg = float(asset.build().compile().body_mass.sum())
+            box_m3 = 8 * float(np.prod(asset.half_extents_m))
+            assert 100.0 < mass_kg / box_m3 < 1200.0, asset.name
+
+
 def test_up_axis_and_density(l_shape: ImportConfig) -> None:
     asset = import_asset(replace(l_shape, up="+y", front="+z", mass_kg=None, density_kg_m3=2000.0))
     np.testing.assert_allclose(asset.half_extents_m, [0.015, 0.03, 0.03], atol=1e-3)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from sim.cousins.fusion import Cloud, fit_normals
-from sim.cousins.joining import Joiner, JoiningConfig, absorb_small
+from sim.cousins.joining import Joiner, JoiningConfig
 from sim.cousins.segmentation import segment, waist
-from sim.cousins.separation import SeparationConfig, agglomerate, chromaticity, clusters
+from sim.cousins.separation import SeparationConfig, absorb_small, agglomerate, chromaticity, clusters
 from tests.sim.cousins import solids
 
 RED, BLUE, GREEN = (0.7, 0.2, 0.1), (0.1, 0.2, 0.7), (0.1, 0.6, 0.2)
@@ -75,6 +75,24 @@ def test_a_handle_is_kept_apart_from_the_body_that_it_hangs_on() -> None:
     labels, handles = separate(solids.join(body, bar, *posts))
     assert len(np.unique(labels)) == 1
     assert handles[-len(bar.points) :].mean() > 0.8 and handles[: len(body.points) // 2].mean() < 0.02
+
+
+def test_a_handle_just_above_a_front_below_it_does_not_rest_on_that_front() -> None:
+    body = solids.cloud(solids.box((0.1, 0.0, 0.1), (0.06, 0.09, 0.1))[0], RED)
+    front = solids.cloud(solids.box((0.03, 0.0, 0.05), (0.01, 0.085, 0.05))[0], GREEN)  # down to the table
+    bar = solids.cloud(solids.box((0.02, 0.0, 0.107), (0.006, 0.04, 0.006))[0], BLUE)
+    clouds = [body, front, bar]
+    labels, handles = separate(solids.join(*clouds))
+    assert owners(labels, clouds)[2] == owners(labels, clouds)[0]
+    assert handles[-len(bar.points) :].mean() > 0.8
+
+
+def test_a_thing_on_a_block_that_stands_before_a_box_is_no_handle_of_the_box() -> None:
+    body = solids.cloud(solids.box((0.1, 0.0, 0.1), (0.06, 0.09, 0.1))[0], RED)
+    block = solids.cloud(solids.box((0.0, 0.0, 0.04), (0.038, 0.05, 0.04))[0], GREEN)
+    small = solids.cloud(solids.box((0.02, 0.0, 0.092), (0.018, 0.03, 0.012))[0], BLUE)
+    _, handles = separate(solids.join(body, block, small))
+    assert not handles[-len(small.points) :].any()
 
 
 def test_agglomeration_follows_the_mean_bond() -> None:
