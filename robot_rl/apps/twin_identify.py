@@ -29,6 +29,7 @@ from robot_rl.typed import to_dataclass, to_plain
 from robot_rl.types import FloatArray
 from sim.cousins.hidden import hidden_arm_env
 from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior, with_arm
+from sim.sysid.clearance import Clearance
 from sim.sysid.excitation import ExcitationConfig, excitation
 from sim.sysid.fit import fit
 from sim.sysid.log import MOTION_ENV, MotionLog, Run, read_log, record, write_log
@@ -88,17 +89,22 @@ def guard_limits(robot: dict[str, Any]) -> MotionLimits:
     )
 
 
-def plan(env: Env, robot: str, limits: MotionLimits, config: ExcitationConfig, seed: int) -> list[FloatArray]:
-    """Offsets of each run from where the arm stands; the nominal twin says what its joints would do."""
+def foresee(env: Env, robot: str, seed: int) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+    """Where the TCP (7,) is after a reset, and what the nominal twin's joints (T + 1, N) do along targets (T, 7)."""
     env.reset(seed=seed)
     start = env.snapshot().arm
     twin = LoneArm(robot, PhysicsPrior().nominal())
-    here, rest = np.asarray(start.joint_pos_rad)[None], np.zeros(1)
+    here, pose, rest = np.asarray(start.joint_pos_rad)[None], np.asarray(start.pose_base_tcp), np.zeros(1)
+    return pose, lambda targets: twin.repeat(Run(targets, here, pose[None], rest), env.rate_hz)[0]
 
-    def predict(targets: FloatArray) -> FloatArray:
-        return twin.repeat(Run(targets, here, start.pose_base_tcp[None], rest), env.rate_hz)[0]
 
-    return excitation(config, np.asarray(start.pose_base_tcp), limits, predict, env.rate_hz, seed)
+def plan(env: Env, robot: str, limits: MotionLimits, config: ExcitationConfig, seed: int) -> list[FloatArray]:
+    """Offsets of each run from where the arm stands.
+
+    Ways on which the nominal twin's links would come near each other, or a joint near its end, are not taken.
+    """
+    start, predict = foresee(env, robot, seed)
+    return excitation(config, start, limits, predict, env.rate_hz, seed, Clearance(robot).obstacles)
 
 
 def excite(env: Env, robot: str, limits: MotionLimits, seed: int) -> MotionLog:

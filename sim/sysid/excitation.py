@@ -7,7 +7,8 @@ speed, speed, acceleration, torque of a load) have the largest log-determinant: 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,22 +52,33 @@ def excitation(
     predict: Callable[[FloatArray], FloatArray],
     rate_hz: float,
     seed: int = 0,
+    obstacles: Callable[[FloatArray], Sequence[str]] = lambda joints: (),
 ) -> list[FloatArray]:
-    """Offsets (T, 7) of every run, from `start` (7,); `predict` gives joints (T + 1, N) on the way along targets."""
+    """Offsets (T, 7) of every run, from `start` (7,).
+
+    `predict` gives joints (T + 1, N) on the way along targets; `obstacles` says in words what these would run into.
+    `ConfigError` says why no draw can be used.
+    """
     rng, chosen = np.random.default_rng(seed), []
     for _ in range(config.runs):
-        best, score = None, -np.inf
+        best, score, reasons = None, -np.inf, list[str]()
         for _ in range(config.draws):
             offsets = scaled(fourier(config, rng, rate_hz), limits, rate_hz, config.use)
             targets = absolute(start, offsets)
-            if violations(targets, limits, rate_hz):
+            joints = None
+            if not (problems := violations(targets, limits, rate_hz)):
+                joints = predict(targets)
+                problems = obstacles(joints)
+            if problems or joints is None:
+                reasons.append(problems[0])
                 continue
-            found = information(predict(targets), rate_hz)
+            found = information(joints, rate_hz)
             best, score = (offsets, found) if found > score else (best, score)
         if best is None:
             raise ConfigError(
                 f"no excitation of {config.translation_m} m fits in the box {limits.low_m} to {limits.high_m} from "
-                f"{np.round(start[:3], 3).tolist()}; make translation_m smaller or begin elsewhere"
+                f"{np.round(start[:3], 3).tolist()}; make translation_m smaller or begin elsewhere "
+                f"({Counter(reasons).most_common(1)[0][0]})"
             )
         chosen.append(best)
     return chosen

@@ -15,6 +15,7 @@ from robot_rl.errors import ConfigError, DataError
 from robot_rl.typed import to_dataclass, to_plain
 from robot_rl.types import ArmState, ArmTarget, FloatArray
 from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior, with_arm
+from sim.sysid.clearance import Clearance
 from sim.sysid.excitation import ExcitationConfig, excitation, fourier, information, reaches, scaled
 from sim.sysid.fit import Problem, Whitening, estimate_whitening, fit, posterior_covariance
 from sim.sysid.log import MOTION_ENV, MotionLog, Run, read_log, record, write_log
@@ -221,3 +222,22 @@ def test_effects_are_told_from_chance() -> None:
     assert _share(noise, np.sign(speed)[:, None]) == 0.0
     share = _share(noise + np.sign(speed), np.sign(speed)[:, None])
     assert share == pytest.approx(0.5, abs=0.08)
+
+
+def test_an_arm_is_not_sent_where_it_would_touch_itself_or_the_end_of_a_joint() -> None:
+    clearance = Clearance("ur5e")
+    home = np.array([-0.54, -1.8, 2.55, -2.33, -1.57, -2.1])
+    assert clearance.obstacles(np.tile(home, (3, 1))) == []
+    folded = np.stack([home, home + np.array([0.0, -0.6, 0.15, 0.7, 0.3, -0.8])])  # the hand comes to the upper arm
+    assert any("upper_arm" in text for text in clearance.obstacles(folded))
+    bent = np.stack([home, home + np.array([0.0, 0.0, 0.58, 0.0, 0.0, 0.0])])
+    assert any("elbow_joint runs from 2.55 to 3.13" in text for text in clearance.obstacles(bent))
+    with pytest.raises(ConfigError, match="somewhere else"):
+        excitation(
+            ExcitationConfig(draws=2),
+            START,
+            MotionLimits(),
+            lambda t: t,
+            20.0,
+            obstacles=lambda joints: ["somewhere else"],
+        )
