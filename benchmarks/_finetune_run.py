@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from _hidden import STARTS, World, make_scenes
+
+from sim.cousins.geometry import Cousins, Mixture, RandomisedTwin
+
 EVALUATION_SEED_OFFSET = 500
 COUSINS = "cousins"
-TRACKER_M = (0.001, 0.002)
-"""What is known of the tracker: noise of every reading, and calibration error; standard deviations."""
 ARMS: dict[str, tuple[str, ...]] = {
     "scratch": ("algorithm=rlpd",),
     "finetune": ("algorithm=rlpd", "init={run}"),
@@ -36,8 +36,6 @@ class Job:
     steps: int
     episodes: int
     scenes: int
-    scene: str
-    """`module:function` of (family, seed) that says what was seen of the world."""
     work: str
     run: str = ""
     """What was learned in the cousins; "" for an arm that does not know of them."""
@@ -46,6 +44,11 @@ class Job:
     def name(self) -> str:
         scenes = f"_{self.scenes}" if self.arm == COUSINS else ""
         return f"{self.family}_{self.seed}_{self.arm}{scenes}_{self.steps}"
+
+    @property
+    def world(self) -> World:
+        """The hidden world, with what was seen of it."""
+        return World(self.family, self.seed, Path(self.work) / "worlds")
 
 
 def run_job(job: Job) -> dict[str, Any]:
@@ -68,26 +71,18 @@ def run_job(job: Job) -> dict[str, Any]:
 
 
 def learn_in_cousins(job: Job) -> dict[str, Any]:
-    """Generate a family from what was seen, and learn in it; the run stays in the work folder."""
+    """Generate a family from one look at the world, and learn in it; the run stays in the work folder."""
     from rich.console import Console
 
     from robot_rl.apps.train import TrainingRun, prepare_run_dir
     from robot_rl.apps.wiring import load_experiment
     from sim.cousins.family import cousin_task
-    from sim.cousins.generate import Order, Recipe, generate
-    from sim.cousins.tasks import OpenPart
-    from sim.cousins.world import CousinWorldConfig
 
     folder = Path(job.work) / f"{job.family}_{job.seed}_scenes"
-    module, _, function = job.scene.partition(":")
-    scene = getattr(importlib.import_module(module), function)(job.family, job.seed)
-    asks = OpenPart(next(one.name for one in scene.objects if one.parts))
-    recipe = Recipe(scenes=job.scenes, appearance=False, seed=job.seed)
-    made = list(generate(Order(scene, {}, asks, recipe, folder)))
-    print(f"{len(made)} scenes made of {job.scenes}", file=sys.stderr, flush=True)
+    geometry = Mixture((RandomisedTwin(), Cousins(8)))
+    asks = make_scenes(job.world, geometry, "posterior", job.scenes, job.seed, folder)
     words = [f"seed={job.seed}", f"schedule.learn_steps={job.steps}", f"schedule.evaluate_episodes={job.episodes}"]
-    starts = CousinWorldConfig(pose_noise_m=TRACKER_M[0], pose_bias_m=TRACKER_M[1])
-    experiment = replace(load_experiment(words), task=cousin_task(folder.resolve(), asks, starts))
+    experiment = replace(load_experiment(words), task=cousin_task(folder.resolve(), asks, STARTS))
     run_dir = Path(job.work) / job.name
     prepare_run_dir(run_dir, experiment, resume=True, overwrite=False)
     with TrainingRun(experiment, run_dir) as training:
@@ -102,16 +97,14 @@ def learn_in_reality(job: Job) -> dict[str, Any]:
     from robot_rl.apps.evaluate import evaluate
     from robot_rl.records import EpisodeLog
     from robot_rl.transport import LocalTransport
-    from sim.cousins.hidden import hidden_env
-    from sim.cousins.tasks import OpenPart
-    from sim.process_env import ProcessEnv
+    from sim.cousins.hidden import draw_truth
     from sim.tasks import TaskConfig
 
-    asks = OpenPart("cabinet")
+    asks = draw_truth(job.family, job.seed).task
     task = TaskConfig(asks.expert, asks.env)
     words = [f"seed={job.seed}", f"schedule.learn_steps={job.steps}", *ARMS[job.arm]]
     experiment = replace(wiring.load_experiment([one.format(run=job.run) for one in words]), task=task)
-    env: Any = ProcessEnv(partial(hidden_env, job.family, job.seed), task.env)
+    env: Any = job.world.env()
     learner, policy, log = wiring.build_learner(experiment), wiring.build_policy(experiment), EpisodeLog()
     human = wiring.build_person(experiment, env)
     actor = Actor(env, policy, human, LocalTransport(learner), experiment.schedule, log)

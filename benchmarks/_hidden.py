@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -81,6 +82,23 @@ def prepare(world: World) -> None:
         return
     write_json(folder / "task.json", task)
     _identify(world)
+
+
+def look_at(family: str, worlds: Sequence[World], count: int, pool: Executor) -> list[World]:
+    """The first `count` worlds of the family that extraction makes something of; others are looked at if needed."""
+    left, found = [one for one in worlds if one.family == family], []
+    while left and len(found) < count:
+        now, left = left[: count - len(found)], left[count - len(found) :]
+        list(pool.map(prepare, now))
+        found += [one for one in now if not is_impossible(one)]
+    if len(found) < count:
+        raise DataError(f"extraction makes something of {len(found)} of the {len(worlds)} worlds tried of {family}")
+    return found
+
+
+def is_impossible(world: World) -> bool:
+    """Whether extraction made nothing of it."""
+    return (world.folder / IMPOSSIBLE).exists()
 
 
 def _identify(world: World) -> None:

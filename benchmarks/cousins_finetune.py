@@ -3,9 +3,10 @@
   python benchmarks/cousins_finetune.py --quick
   python benchmarks/cousins_finetune.py --seed 0 --out benchmarks/results/cousins_finetune.json
 
-The real world is `sim.cousins.hidden`'s of that seed, in a process of its own. From what is seen of it (`--scene`) a
-family of cousins is made, and RLPD learns in them with a scripted person. Then, in the hidden world, four arms with the
-same twenty demonstrations (same person, same start states), interventions, networks and number of updates a step:
+The real world is `sim.cousins.hidden`'s of that seed, in a process of its own. It is looked at once; from what
+extraction makes of that, and from the identified arm, a family of scenes is made as `robot-rl cousins` does, and RLPD
+learns in them with a scripted person. Then, in the hidden world, four arms with the same twenty demonstrations (same
+person, same start states), interventions, networks and number of updates a step:
 
   scratch    RLPD
   finetune   RLPD that begins with the policy and critics that were learned in the cousins
@@ -15,19 +16,22 @@ same twenty demonstrations (same person, same start states), interventions, netw
 Figures are environment steps after the first 20 learning episodes in a row of which 95 % succeeded without the person,
 median over seeds, each seed another world. An arm that is divided by, and never got there, counts with all its steps,
 so that the ratio is a bound from above; one that is divided, has no figure then. Runs are processes of their own with
-one thread each; finished ones are kept in --work and not repeated.
+one thread each; finished ones are kept in --work and not repeated. A world of which extraction makes nothing is
+counted, and the next seed takes its place.
 """
 
 from __future__ import annotations
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _finetune_run import ARMS, COUSINS, Job, run_job, steps_to
+from _hidden import World, is_impossible, look_at
 from figures import Figure, add_arguments, write_result
 
 from robot_rl.statistics import wilson_interval
@@ -48,26 +52,27 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), help="default: all")
     parser.add_argument("--cousin-steps", type=int, help="of learning in the cousins (default: 12000, quick: 4000)")
     parser.add_argument("--steps", type=int, help="of learning in the hidden world (default: 8000, quick: 3000)")
-    parser.add_argument(
-        "--scene", default="_taped_scene:taped_scene", help="module:function of (family, seed) -> Scene"
-    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("runs/cousins_finetune"), help="where finished runs are kept")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    seeds = range(args.seed, args.seed + (args.seeds or (1 if args.quick else 3)))
+    count = args.seeds or (1 if args.quick else 3)
+    tried = [World(args.family, args.seed + index, args.work / "worlds") for index in range(3 * count)]
+    with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
+        seeds = [world.seed for world in look_at(args.family, tried, count, pool)]
     with ThreadPoolExecutor(args.jobs) as pool:
         before = list(pool.map(run_job, [_in_cousins(args, seed) for seed in seeds]))
         jobs = [_in_reality(args, arm, seed) for arm in args.arms for seed in seeds]
         runs = list(pool.map(run_job, jobs))
     figures = [*ratios(runs), *(one for arm in args.arms for one in of_arm(runs, arm)), *successes(before, COUSINS)]
-    write_result(args, figures, extra={"runs": runs, "cousins": before})
+    impossible = [one.folder.name for one in tried if is_impossible(one)]
+    write_result(args, figures, extra={"runs": runs, "cousins": before, "impossible": impossible})
 
 
 def _in_cousins(args: argparse.Namespace, seed: int) -> Job:
     steps = args.cousin_steps or (4000 if args.quick else 12000)
     scenes, episodes = (8, 20) if args.quick else (64, 50)
-    return Job(COUSINS, args.family, seed, steps, episodes, scenes, args.scene, str(args.work.resolve()))
+    return Job(COUSINS, args.family, seed, steps, episodes, scenes, str(args.work.resolve()))
 
 
 def _in_reality(args: argparse.Namespace, arm: str, seed: int) -> Job:

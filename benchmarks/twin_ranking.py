@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _hidden import IMPOSSIBLE, Lesson, World, learn, load_learned, make_scenes, prepare
+from _hidden import Lesson, World, is_impossible, learn, load_learned, look_at, make_scenes
 from figures import Figure, add_arguments, write_result
 from rich.console import Console
 
@@ -47,7 +47,6 @@ from robot_rl.apps.twin_cells import cells_of
 from robot_rl.apps.twin_ranking import agreement, paired_with_real
 from robot_rl.apps.twins import TwinsConfig, make_twins
 from robot_rl.correlation import fisher
-from robot_rl.errors import DataError
 from robot_rl.evaluation_table import EPISODES, REAL, EpisodeRow, read_table, write_table
 from robot_rl.files import write_file
 from robot_rl.prediction_powered import prediction_powered
@@ -158,18 +157,6 @@ def main() -> int:
     return 0 if all(figure.holds is not False for figure in figures) else 1
 
 
-def look_at(family: str, worlds: Sequence[World], count: int, pool: Executor) -> list[World]:
-    """The first `count` worlds of the family that extraction makes something of; others are looked at if needed."""
-    left, found = [one for one in worlds if one.family == family], []
-    while left and len(found) < count:
-        now, left = left[: count - len(found)], left[count - len(found) :]
-        list(pool.map(prepare, now))
-        found += [one for one in now if not is_impossible(one)]
-    if len(found) < count:
-        raise DataError(f"extraction makes something of {len(found)} of the {len(worlds)} worlds tried of {family}")
-    return found
-
-
 def run_world(world: World, size: Size, pool: Executor, jobs: int, table: Path) -> None:
     """Train all policies of a world, run them there and in its twins, and write their episodes."""
     cells = [(world, name, size) for name in size.policies]
@@ -177,11 +164,6 @@ def run_world(world: World, size: Size, pool: Executor, jobs: int, table: Path) 
     real = [row for rows in pool.map(run_real, cells) for row in rows]
     table.parent.mkdir(parents=True, exist_ok=True)
     write_table(table, [*real, *run_twins(world, size, jobs)])
-
-
-def is_impossible(world: World) -> bool:
-    """Whether extraction made nothing of it."""
-    return (world.folder / IMPOSSIBLE).exists()
 
 
 def train(cell: tuple[World, str, Size]) -> None:
