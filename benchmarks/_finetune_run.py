@@ -17,6 +17,8 @@ from sim.cousins.geometry import Cousins, Mixture, RandomisedTwin
 
 EVALUATION_SEED_OFFSET = 500
 COUSINS = "cousins"
+LEVEL, WINDOW = 0.95, 20
+"""A policy has learned the task when that share of so many learning episodes in a row succeeded without the person."""
 ARMS: dict[str, tuple[str, ...]] = {
     "scratch": ("algorithm=rlpd",),
     "finetune": ("algorithm=rlpd", "init={run}"),
@@ -111,7 +113,7 @@ def learn_in_reality(job: Job) -> dict[str, Any]:
     try:
         while actor.demos_left > 0:
             actor.demonstrate_once()
-        while actor.learn_steps_left > 0:
+        while actor.learn_steps_left > 0 and steps_to(_episodes(log.of("learn"))) is None:
             record = actor.learn_once()
             print(f"{record} {_weights(learner)}", file=sys.stderr, flush=True)
         actor.finish_learning()
@@ -145,11 +147,11 @@ def _episodes(records: list[Any]) -> list[dict[str, Any]]:
     return [{"env_steps": one.env_steps, "alone": bool(one.success and not one.interventions)} for one in records]
 
 
-def steps_to(episodes: list[dict[str, Any]], level: float, window: int) -> int | None:
-    """Environment steps after the first `window` episodes in a row of which that share succeeded alone."""
+def steps_to(episodes: list[dict[str, Any]]) -> int | None:
+    """Environment steps after which the task was learned (`LEVEL`, `WINDOW`)."""
     alone = [one["alone"] for one in episodes]
-    for end in range(window, len(alone) + 1):
-        if sum(alone[end - window : end]) >= level * window:
+    for end in range(WINDOW, len(alone) + 1):
+        if sum(alone[end - WINDOW : end]) >= LEVEL * WINDOW:
             return int(episodes[end - 1]["env_steps"])
     return None
 

@@ -14,7 +14,7 @@ person, same start states), interventions, networks and number of updates a step
   h2o        the same with H2O's weights
 
 Figures are environment steps after the first 20 learning episodes in a row of which 95 % succeeded without the person,
-median over seeds, each seed another world. An arm that is divided by, and never got there, counts with all its steps,
+median over seeds, each seed another world; learning ends there. An arm that is divided by, and never got there, counts with all its steps,
 so that the ratio is a bound from above; one that is divided, has no figure then. Runs are processes of their own with
 one thread each; finished ones are kept in --work and not repeated. A world of which extraction makes nothing is
 counted, and the next seed takes its place.
@@ -36,7 +36,6 @@ from figures import Figure, add_arguments, write_result
 
 from robot_rl.statistics import wilson_interval
 
-WINDOW, LEVEL = 20, 0.95
 FAMILIES = ("door", "drawer")
 RATIOS = {
     "steps_ratio_to_scratch": ("finetune", "scratch", 1.0 / 3.0),
@@ -117,7 +116,7 @@ def _steps(runs: list[dict[str, Any]], arm: str) -> list[int | None]:
 
 
 def _with_steps(runs: list[dict[str, Any]], arm: str) -> list[tuple[dict[str, Any], int | None]]:
-    return [(run, steps_to(run["episodes"], LEVEL, WINDOW)) for run in runs if run["arm"] == arm]
+    return [(run, steps_to(run["episodes"])) for run in runs if run["arm"] == arm]
 
 
 if __name__ == "__main__":
