@@ -14,10 +14,10 @@ person, same start states), interventions, networks and number of updates a step
   h2o        the same with H2O's weights
 
 Figures are environment steps after the first 20 learning episodes in a row of which 95 % succeeded without the person,
-median over seeds, each seed another world; learning ends there. An arm that is divided by, and never got there, counts with all its steps,
-so that the ratio is a bound from above; one that is divided, has no figure then. Runs are processes of their own with
-one thread each; finished ones are kept in --work and not repeated. A world of which extraction makes nothing is
-counted, and the next seed takes its place.
+median over seeds, each seed another world; learning ends there. An arm that is divided by, and never got there, counts
+with all its steps, so that the ratio is a bound from above; one that is divided, has no figure then. Runs are processes
+of their own with one thread each; finished ones are kept in --work and not repeated. A world of which extraction makes
+nothing is counted, and the next seed takes its place.
 """
 
 from __future__ import annotations
