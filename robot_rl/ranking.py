@@ -1,7 +1,9 @@
 """Which policy is better, as far as the episodes can tell: a partial order, with refusals in words.
 
-Two policies are ranked when McNemar's exact test over their paired episodes separates them, Holm-corrected for all the
-pairs, and no single world separates them the other way round.
+Two policies are ranked when their paired episodes separate them (McNemar's exact test), their differences in the worlds
+do as well (t-test over worlds, where there are several: episodes of one world are alike, and a policy that is better in
+the worlds at hand need not be in the next one), and no single world separates them the other way round. The larger of
+both p counts, Holm-corrected for all the pairs.
 
 Shape letters: K policies, E paired episodes.
 """
@@ -10,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot_rl.comparison import holm, mcnemar, paired_rollouts_needed
+from robot_rl.comparison import holm, mcnemar, p_over_groups, paired_rollouts_needed
+
+UNRANKED = "no ranking: the episodes do not tell these policies apart"
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,11 @@ class Verdict:
     difference: float
     """Of the success rates, not negative."""
     p: float
-    """Holm-corrected."""
+    """The larger of `by_episodes` and what the worlds give, Holm-corrected."""
+    by_episodes: float
+    """McNemar's p, of the paired episodes as if all were independent; not corrected."""
+    over_worlds: float
+    """p of the differences in the worlds; not corrected, 0 where there is one world."""
     against: tuple[str, ...]
     """Worlds that on their own separate them the other way round."""
     episodes_needed: int | None
@@ -39,6 +47,11 @@ class Verdict:
     def ranked(self) -> bool:
         return self.p < self.alpha and not self.against
 
+    @property
+    def probability_of_improvement(self) -> float:
+        """That an episode of the better goes better than one of the worse, half where both end alike (2108.13264)."""
+        return (1.0 + self.difference) / 2.0
+
     def words(self) -> str:
         """In one sentence."""
         if self.ranked:
@@ -48,7 +61,10 @@ class Verdict:
             return f"{pair}{', '.join(self.against)} say the opposite of the rest"
         if self.episodes_needed is None:
             return f"{pair}they succeed as often"
-        return f"{pair}p = {self.p:.2g} for {self.difference:.2f}; it takes some {self.episodes_needed} paired episodes"
+        told = f"{pair}p = {self.p:.2g} for {self.difference:.2f}"
+        if self.over_worlds > self.by_episodes:
+            return f"{told}, by which the worlds differ too much: more worlds can tell, more episodes in these cannot"
+        return f"{told}; it takes some {self.episodes_needed} paired episodes"
 
 
 @dataclass(frozen=True)
@@ -82,13 +98,24 @@ class Ranking:
         return next(one for one in self.verdicts if {one.better, one.worse} == {first, second})
 
     def words(self) -> list[str]:
-        """The order, then every neighbour that cannot be ranked."""
-        if len(self.groups) == 1 and len(self.names) > 1:
-            lines = ["no ranking: the episodes do not tell these policies apart"]
-        else:
-            lines = ["; then ".join(" ~ ".join(group) for group in self.groups)]
-        neighbours = [self.verdict(*pair) for pair in zip(self.names, self.names[1:], strict=False)]
-        return lines + [one.words() for one in neighbours if not one.ranked]
+        """The order as far as it goes, then every neighbour that cannot be ranked."""
+        return self._order() + [one.words() for one in self._neighbours() if not one.ranked]
+
+    def _order(self) -> list[str]:
+        """One line where the groups say it all; else a line for each policy that is better than another."""
+        if not any(one.ranked for one in self.verdicts):
+            return list(self.names) if len(self.names) == 1 else [UNRANKED]
+        together = {frozenset(pair) for group in self.groups for pair in combinations(group, 2)}
+        apart = [one for one in self.verdicts if frozenset((one.better, one.worse)) not in together]
+        if all(one.ranked for one in apart):
+            return ["; then ".join(" ~ ".join(group) for group in self.groups)]
+        better = {
+            name: [one.worse for one in self.verdicts if one.ranked and one.better == name] for name in self.names
+        }
+        return [f"{name} is better than {', '.join(worse)}" for name, worse in better.items() if worse]
+
+    def _neighbours(self) -> list[Verdict]:
+        return [self.verdict(*pair) for pair in pairwise(self.names)]
 
 
 def rank(outcomes: Mapping[str, ArrayLike], worlds: Sequence[str], alpha: float = 0.05) -> Ranking:
@@ -98,24 +125,25 @@ def rank(outcomes: Mapping[str, ArrayLike], worlds: Sequence[str], alpha: float 
         raise ValueError(f"need {len(worlds)} outcomes of each policy; got {[one.shape for one in success.values()]}")
     names = sorted(success, key=lambda name: -success[name].mean())
     pairs = list(combinations(names, 2))
-    adjusted = holm([mcnemar(success[a], success[b]) for a, b in pairs])
     place = np.asarray(worlds)
+    found = [(mcnemar(success[a], success[b]), p_over_groups(success[a], success[b], place)) for a, b in pairs]
+    adjusted = holm([max(both) for both in found])
     verdicts = [
-        _verdict(a, b, success[a], success[b], place, float(p), alpha)
-        for (a, b), p in zip(pairs, adjusted, strict=True)
+        _verdict(pair, (success[pair[0]], success[pair[1]]), place, (float(p), *both), alpha)
+        for pair, p, both in zip(pairs, adjusted, found, strict=True)
     ]
     return Ranking(tuple(names), tuple(verdicts))
 
 
 def _verdict(
-    better: str,
-    worse: str,
-    first: NDArray[np.bool_],
-    second: NDArray[np.bool_],
+    names: tuple[str, str],
+    found: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     worlds: NDArray[np.str_],
-    p: float,
+    p: tuple[float, float, float],
     alpha: float,
 ) -> Verdict:
+    """Of two policies with outcomes (E,) each; `p`: corrected, by episodes, over worlds."""
+    first, second = found
     against = [
         str(world)
         for world in np.unique(worlds)
@@ -125,4 +153,4 @@ def _verdict(
     difference = float(first.mean() - second.mean())
     alone = float((first & ~second).mean()), float((second & ~first).mean())
     needed = paired_rollouts_needed(*alone) if difference > 0.0 else None
-    return Verdict(better, worse, difference, p, tuple(against), needed, alpha)
+    return Verdict(*names, difference, *p, tuple(against), needed, alpha)

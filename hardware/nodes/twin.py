@@ -168,8 +168,8 @@ class TwinNode(ManagedNode[TwinNodeConfig]):
         stamp_s = ros_messages.seconds_of(message.header.stamp)
         if stamp_s == 0.0:
             self._let_go()
-        elif not self._leader.target(stamp_s, ros_messages.read_pose(message)):
-            self._sync.inbox.rejected["target: unsound or old"] += 1
+        elif not self._leader.target(stamp_s, ros_messages.read_pose(message), self.now_s()):
+            self._sync.inbox.rejected["target: unsound, old or of the future"] += 1
 
     def _on_gripper_target(self, message: JointState) -> None:
         self._gripper_request = ros_messages.read_gripper(message)

@@ -125,7 +125,7 @@ def _ask(policy: Any, recorded: Recorded, config: Estimation, report: Report) ->
     sizes = config.critic.horizon, config.draws
     table = propose_all(policy, recorded.observations, rows, first[rows], *sizes, config.seed, count)
     proposed = np.zeros((len(first), *table.shape[1:]), np.float32)
-    proposed[rows] = by_effect(table, recorded.action_spec)
+    proposed[rows] = by_effect(table, recorded.action_spec, recorded.gripper_told[rows])
     return proposed
 
 

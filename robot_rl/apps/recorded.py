@@ -64,7 +64,21 @@ class Recorded:
     @property
     def actions(self) -> NDArray[np.float32]:
         """(N, A) what was executed, by its effect."""
-        return by_effect(self.cache.arrays["executed_action"], self.action_spec)
+        executed = self.cache.arrays["executed_action"]
+        told = self.gripper_told[np.arange(len(self.step)) + self.episode]
+        return by_effect(executed[:, None], self.action_spec, told)[:, 0]
+
+    @property
+    def gripper_told(self) -> NDArray[np.float32]:
+        """(R,) what the gripper was told last before each observation: 1 open, as every episode begins, or -1 shut."""
+        command = _sign(np.asarray(self.cache.arrays["executed_action"])[:, -1])
+        found = np.ones(len(self.step) + len(self.used), np.float32)
+        for begin, end, first in zip(
+            self.begins, self.cache.ends, self.begins + np.arange(len(self.used)), strict=True
+        ):
+            at = np.maximum.accumulate(np.where(command[begin:end] != 0.0, np.arange(1, end - begin + 1), 0))
+            found[first + 1 : first + 1 + end - begin] = np.append(1.0, command[begin:end])[at]
+        return found
 
     @property
     def observations(self) -> Mapping[str, NDArray[Any]]:
@@ -107,13 +121,25 @@ class Recorded:
         }
 
 
-def by_effect(actions: NDArray[np.floating], spec: ActionSpec) -> NDArray[np.float32]:
-    """Actions (..., A) with the gripper's commands as what the environment makes of them: -1, 0 or 1."""
-    found = np.array(actions, np.float32)
-    if spec.has_gripper and spec.gripper == "command":
-        command = found[..., -1]
-        found[..., -1] = np.sign(command) * (np.abs(command) > GRIPPER_THRESHOLD)
+def by_effect(chunks: NDArray[np.floating], spec: ActionSpec, told: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Chunks (R, ..., h, A) with the gripper's commands as what the environment makes of them, which it records.
+
+    1 or -1 where a command changes what the gripper was `told` (R,) before, 0 where it repeats that or is none.
+    """
+    found = np.array(chunks, np.float32)
+    if not spec.has_gripper or spec.gripper != "command":
+        return found
+    present = np.broadcast_to(np.reshape(told, (-1, *[1] * (found.ndim - 3))), found.shape[:-2])
+    for step in range(found.shape[-2]):
+        command = _sign(found[..., step, -1])
+        wish = np.where(command != 0.0, command, present)
+        found[..., step, -1], present = np.where(wish != present, wish, 0.0), wish
     return found
+
+
+def _sign(command: NDArray[Any]) -> NDArray[np.float32]:
+    """-1, 0 or 1: what the gripper is told by a command of any size."""
+    return np.where(np.abs(command) > GRIPPER_THRESHOLD, np.sign(command), 0.0).astype(np.float32)
 
 
 def open_recorded(path: Path, task: Any, phases: Sequence[str]) -> Recorded:

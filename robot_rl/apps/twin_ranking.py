@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from robot_rl.betting import betting_interval
 from robot_rl.evaluation_table import KINDS, REAL, EpisodeRow, outcomes
 from robot_rl.paired import Outcomes, Rate
 from robot_rl.prediction_powered import prediction_powered
-from robot_rl.ranking import rank
+from robot_rl.ranking import Verdict, rank
 
 TOLD_BY = ("ensemble", "identified", "point")
 """Kinds of twins by what their word is worth: the first that there is ranks, and helps to estimate real success."""
@@ -37,6 +38,7 @@ def summarize(rows: Sequence[EpisodeRow], trials: Sequence[EpisodeRow] = ()) -> 
             "order": list(ranking.names),
             "groups": [list(group) for group in ranking.groups],
             "words": ranking.words(),
+            "pairs": [_pair(one) for one in ranking.verdicts],
         },
     }
     if real := real_success(nominal, trials):
@@ -115,6 +117,12 @@ def print_ranking(summary: dict[str, Any], console: Console, fitted: Mapping[str
         r = "not defined" if found["pearson"] is None else f"{found['pearson']:.2f}"
         low, high = found["pearson_interval_95"]
         console.print(f"{kind} against real: r {r} [{low:.2f}, {high:.2f}], MMRV {found['mmrv']:.3f}")
+
+
+def _pair(verdict: Verdict) -> dict[str, Any]:
+    """What is known of two policies."""
+    told = {"ranked": verdict.ranked, "probability_of_improvement": verdict.probability_of_improvement}
+    return asdict(verdict) | told | {"against": list(verdict.against), "words": verdict.words()}
 
 
 def _cells(rows: Sequence[EpisodeRow], policy: str, kind: str) -> Outcomes:

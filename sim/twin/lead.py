@@ -34,6 +34,8 @@ class LeadConfig:
     """The twin waits while the robot's TCP is farther behind than this."""
     target_timeout_s: float = 0.5
     """Targets older than this are not followed."""
+    future_s: float = 0.05
+    """Targets stamped farther ahead than this are refused: clocks differ by less."""
 
 
 class Leader:
@@ -55,8 +57,10 @@ class Leader:
         """Of the newest target: what the robot is asked to do is as old as what the policy asked for."""
         return -np.inf if self._target is None else self._target[0]
 
-    def target(self, stamp_s: float, pose_base_tcp: FloatArray) -> bool:
-        """Whether the target is sound and newer than the last."""
+    def target(self, stamp_s: float, pose_base_tcp: FloatArray, now_s: float) -> bool:
+        """Whether the target is sound, newer than the last and not of the future."""
+        if stamp_s > now_s + self._config.future_s:
+            return False
         sound = pose_base_tcp.shape == (7,) and bool(np.isfinite(pose_base_tcp).all())
         if not sound or abs(float(np.linalg.norm(pose_base_tcp[3:])) - 1.0) > 1e-3 or stamp_s < self.stamp_s:
             return False

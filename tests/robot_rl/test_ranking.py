@@ -44,7 +44,7 @@ def test_a_world_that_says_the_opposite_stops_a_ranking() -> None:
     assert verdict.ranked
     verdict = rank({"a": np.r_[a[:100], a[:100], a[100:]], "b": np.r_[b[:100], b[:100], b[100:]]},
                    worlds[:100] * 2 + worlds[100:]).verdict("a", "b")  # fmt: skip
-    assert verdict.p < 0.05 and not verdict.ranked and verdict.against == ("ensemble_01",)
+    assert verdict.by_episodes < 0.05 and not verdict.ranked and verdict.against == ("ensemble_01",)
     assert "say the opposite" in verdict.words()
 
 
@@ -55,6 +55,37 @@ def test_equal_policies_are_rarely_ranked() -> None:
         same = {name: rng.random(50) < 0.5 for name in "abcd"}
         wrong += any(one.ranked for one in rank(same, ["twin"] * 50).verdicts)
     assert wrong / 200 <= 0.06  # Holm: at most 5 % of families with any error
+
+
+def test_policies_that_differ_by_chance_of_their_worlds_are_rarely_ranked() -> None:
+    """Equal over all worlds, and in each world better or worse by what is drawn for it: McNemar alone ranks a third."""
+    wrong, worlds = 0, np.repeat([f"ensemble_{index:02d}" for index in range(4)], 50)
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        rates = np.clip(0.6 + 0.15 * rng.standard_normal((2, 4)), 0.0, 1.0)
+        first, second = (rng.random(200) < np.repeat(one, 50) for one in rates)
+        verdict = rank({"a": first, "b": second}, worlds.tolist()).verdicts[0]
+        wrong += verdict.ranked
+    assert wrong / 200 <= 0.08
+
+
+def test_more_worlds_are_asked_for_where_they_differ() -> None:
+    first = np.r_[np.ones(40), np.ones(24), np.zeros(16)]
+    second = np.r_[np.zeros(30), np.ones(10), np.ones(24), np.zeros(16)]
+    verdict = rank({"a": first, "b": second}, ["one"] * 40 + ["other"] * 40).verdicts[0]
+    assert verdict.by_episodes < 1e-6 and not verdict.ranked
+    assert "more worlds can tell" in verdict.words()
+    assert verdict.probability_of_improvement == pytest.approx((1 + 30 / 80) / 2)
+
+
+def test_an_order_is_not_told_where_only_some_of_it_is_known() -> None:
+    # b succeeds wherever c does and is told from it; a, with as many successes as b, succeeds elsewhere and is not
+    a = np.r_[np.ones(56), np.zeros(44)]
+    c = np.r_[np.zeros(56), np.ones(42), np.zeros(2)]
+    b = np.r_[np.zeros(43), np.ones(55), np.zeros(2)]
+    ranking = rank({"a": a, "b": b, "c": c}, ["twin"] * 100)
+    assert not ranking.verdict("a", "c").ranked and ranking.verdict("b", "c").ranked
+    assert ranking.words()[0] == "b is better than c"
 
 
 def test_groups_may_overlap() -> None:

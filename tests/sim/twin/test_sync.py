@@ -218,14 +218,17 @@ def test_leading_reaches_the_target_within_speed_and_waits_for_the_robot() -> No
     leader = Leader(small_twin("block"), LeadConfig(speed_m_s=0.3))
     goal = np.concatenate([leader.tcp(np.array([0.05, 0.02, 0.12]))[:3], [1.0, 0.0, 0.0, 0.0]])
     start = np.array([0.0, 0.0, 0.1])
-    assert leader.target(10.0, goal) and not leader.target(10.1, goal * np.nan) and not leader.target(9.0, goal)
+    assert leader.target(10.0, goal, 10.0)
+    assert not leader.target(10.1, goal * np.nan, 10.1) and not leader.target(9.0, goal, 10.0)
+    assert not leader.target(110.0, goal, 10.0)  # of the future: it would outlive all that follow
+    assert leader.target(10.0, goal, 10.0)
     reference, velocity = leader.step(start, 10.0, PERIOD_S)
     assert np.linalg.norm(reference - start) == pytest.approx(0.3 * PERIOD_S, rel=0.02)
     assert np.linalg.norm(velocity) == pytest.approx(0.3, rel=0.02)
     for tick in range(30):
         reference, _ = leader.step(reference, 10.0 + tick / 100, PERIOD_S)
     np.testing.assert_allclose(leader.tcp(reference)[:3], goal[:3], atol=1e-3)
-    assert leader.target(11.0, np.append(goal[:3] + 0.3, goal[3:]))
+    assert leader.target(11.0, np.append(goal[:3] + 0.3, goal[3:]), 11.0)
     for _ in range(60):
         ahead, velocity = leader.step(start, 11.0, PERIOD_S)
     assert np.linalg.norm(ahead - start) < 0.05 + 0.3 * PERIOD_S + 0.01 and not velocity.any()
