@@ -93,7 +93,8 @@ class SimRobotNode(ManagedNode[SimRobotConfig]):
         self._timing.start()
 
     def cleanup(self) -> None:
-        self._world.close()
+        if hasattr(self, "_world"):
+            self._world.close()
 
     def work(self) -> float:
         if not self.active:

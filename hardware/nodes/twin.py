@@ -93,7 +93,8 @@ class TwinNode(ManagedNode[TwinNodeConfig]):
         self._let_go()
 
     def cleanup(self) -> None:
-        self._sync.close()
+        if hasattr(self, "_sync"):
+            self._sync.close()
 
     def work(self) -> float:
         if not self.active:

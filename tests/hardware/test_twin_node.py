@@ -144,3 +144,11 @@ def test_leading_it_asks_the_guard_for_where_its_tcp_is(ros: Ros, robot: Robot) 
 def test_it_needs_a_scene_or_a_task() -> None:
     with pytest.raises(ConfigError, match="needs `scene`"):
         make_twin_model(TwinNodeConfig(), "panda")
+
+
+def test_a_node_that_could_not_be_set_up_can_be_shut_down(ros: Ros, capfd: pytest.CaptureFixture[str]) -> None:
+    node = TwinNode("twin", TwinNodeConfig, ros.context, "{scene: /nowhere}")
+    assert node.trigger_configure() is TransitionCallbackReturn.FAILURE
+    node.trigger_shutdown()
+    told = capfd.readouterr().err
+    assert "/nowhere" in told and "AttributeError" not in told

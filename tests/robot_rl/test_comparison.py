@@ -17,6 +17,8 @@ def test_mcnemar_by_hand() -> None:
     assert mcnemar(first, first) == 1.0
     with pytest.raises(ValueError, match="every start"):
         mcnemar([1, 0], [1])
+    with pytest.raises(ValueError, match="not a number"):
+        mcnemar([1, np.nan], [0, 1])
 
 
 def test_p_over_groups_is_the_t_test_of_their_means() -> None:
