@@ -30,7 +30,7 @@ class Parameter:
     """Of the prior: of the logarithm, or of the number itself where it may be zero."""
     shift_z: float
     """Standard deviation, in `z`, of how far effects outside the model class pull it: what no residual can show, for
-    a fit absorbs it (cables and loaded gears look like friction). From the errors on hidden arms with seeds from 1000.
+    a fit absorbs it (cables and loaded gears look like friction). From the errors on hidden arms of both robots with seeds from 1000.
     """
     is_log: bool = True
     """Whether the prior is of its logarithm."""
@@ -69,13 +69,13 @@ def parameters(joints: int) -> tuple[Parameter, ...]:
     """
     every = range(joints)
     return (
-        Parameter("arm_gain", None, 0.917, 0.245, 0.15),
+        Parameter("arm_gain", None, 0.917, 0.245, 0.35),
         Parameter("delay_s", None, 0.04, 0.023, 0.05, False, 0.0),
         *(Parameter("friction_nm", i, 0.8, 0.8, 0.7) for i in every),
         Parameter("stribeck", None, 0.4, 0.6, 0.5),
-        Parameter("damping_nm_s", None, 1.0, 0.8, 0.25),
-        *(Parameter("armature", i, 1.0, 0.15, 0.3) for i in every),
-        Parameter("payload_kg", None, 0.4, 0.4, 0.25, False, 0.0),
+        Parameter("damping_nm_s", None, 1.0, 0.8, 0.45),
+        *(Parameter("armature", i, 1.0, 0.15, 0.45) for i in every),
+        Parameter("payload_kg", None, 0.4, 0.4, 0.3, False, 0.0),
         *(Parameter("payload_tcp_m", i, 0.0, 0.03, 0.3, False) for i in range(3)),
         *(Parameter("backlash_rad", i, 5e-4, 0.8, 0.9) for i in every),
     )
