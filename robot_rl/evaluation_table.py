@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
@@ -94,7 +94,7 @@ def write_table(path: Path, rows: Iterable[EpisodeRow]) -> None:
 
 
 def read_table(path: Path) -> list[EpisodeRow]:
-    """All rows; `DataError` names what is missing or of another type. Further columns are left alone."""
+    """All rows; `DataError` names what is missing, empty or of another type. Further columns are left alone."""
     arrow, parquet = _arrow()
     try:
         table = parquet.read_table(path)
@@ -108,6 +108,8 @@ def read_table(path: Path) -> list[EpisodeRow]:
     ]
     if wrong:
         raise DataError(f"{path} is no table of episodes: {'; '.join(wrong)}")
+    if empty := [name for name in COLUMNS if table[name].null_count]:
+        raise DataError(f"{path} has rows without {', '.join(empty)}: every episode needs a value, null is none")
     rows = [EpisodeRow(*values) for values in zip(*(table[name].to_pylist() for name in COLUMNS), strict=True)]
     if odd := sorted({row.kind for row in rows} - set(KINDS)):
         raise DataError(f"{path} has worlds of kind {', '.join(odd)}; valid choices: {', '.join(KINDS)}")
@@ -116,14 +118,47 @@ def read_table(path: Path) -> list[EpisodeRow]:
 
 def read_trials(path: Path) -> list[EpisodeRow]:
     """Real trials: a table of episodes, or a CSV that a person wrote with the columns policy, start, success."""
-    if path.suffix != ".csv":
+    if path.suffix.lower() != ".csv":
         return [row for row in read_table(path) if row.kind == REAL]
+    trials, number = [], 1
     try:
-        with path.open(newline="") as stream:
-            lines = list(csv.DictReader(stream))
-        return [_trial(line) for line in lines]
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: every line needs policy, start (a number), success (0 or 1): {error!r}") from error
+        with path.open(newline="", encoding="utf-8-sig") as stream:  # Excel begins with a byte order mark
+            lines = csv.DictReader(stream)
+            for line in lines:
+                number = lines.line_num
+                trials.append(_trial(line))
+    except (OSError, KeyError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"{path}, line {number}: every line needs policy, start (a number), success (0 or 1): {error!r}"
+        ) from error
+    return trials
+
+
+def trials_of(path: Path, evaluated: Mapping[str, str]) -> tuple[list[EpisodeRow], str]:
+    """Real trials of the policies in `evaluated` (name -> checkpoint), and what must be said of the others, or ""."""
+    trials = read_trials(path)
+    if not trials:
+        raise DataError(f"{path} holds no real trial: rows of kind {REAL!r}")
+    note = ""
+    if unknown := sorted({one.policy for one in trials} - set(evaluated)):
+        names, valid = (", ".join(map(repr, some)) for some in (unknown, sorted(evaluated)))
+        count = f"{sum(one.policy in unknown for one in trials)} of {len(trials)}"
+        note = f"{path}: {names} not evaluated (a misspelling?), {count} real trials left out; valid names: {valid}"
+    known = [one for one in trials if one.policy in evaluated]
+    if not known:
+        raise DataError(f"no real trial is of a policy of this evaluation. {note}")
+    checkpoints([*evaluated.items(), *((one.policy, one.checkpoint) for one in known)])
+    return known, note
+
+
+def checkpoints(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Hash of each policy's checkpoint by its name, "" where no pair says it; `ConfigError` where one name has two."""
+    ordered = sorted(set(pairs))
+    known = [name for name, digest in ordered if digest]
+    if twice := sorted({name for name in known if known.count(name) > 1}):
+        hashes = ", ".join(digest[:12] for name, digest in ordered if digest and name in twice)
+        raise ConfigError(f"two checkpoints go by the name {', '.join(twice)} ({hashes}): name each policy differently")
+    return dict(ordered)
 
 
 def outcomes(rows: Iterable[EpisodeRow], policies: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -137,6 +172,8 @@ def outcomes(rows: Iterable[EpisodeRow], policies: Sequence[str]) -> tuple[dict[
 
 
 def _trial(line: dict[str, Any]) -> EpisodeRow:
+    if missing := [name for name in ("policy", "start", "success") if line[name] is None]:
+        raise ValueError(f"no {', '.join(missing)}")
     success = {"1": True, "0": False, "true": True, "false": False}[line["success"].strip().lower()]
     start, name, no = int(line["start"]), line["policy"].strip(), float("nan")
     return EpisodeRow(

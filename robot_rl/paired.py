@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_rl.errors import ConfigError, DataError
-from robot_rl.evaluation_table import RENAMED, EpisodeRow
+from robot_rl.errors import DataError
+from robot_rl.evaluation_table import RENAMED, EpisodeRow, checkpoints
 from robot_rl.statistics import Z_95, wilson_bounds
 
 RESAMPLES = 2000
@@ -50,11 +50,7 @@ def columns(rows: Sequence[EpisodeRow]) -> Table:
 
 def policies(table: Table) -> dict[str, str]:
     """Hash of each policy's checkpoint by its name, "" where no row says it; `ConfigError` where one name has two."""
-    pairs = sorted(set(zip(table["policy"].tolist(), table["checkpoint"].tolist(), strict=True)))
-    known = [name for name, digest in pairs if digest]
-    if twice := sorted({name for name in known if known.count(name) > 1}):
-        raise ConfigError(f"two checkpoints go by the name {', '.join(twice)}: name each policy differently")
-    return dict(pairs)
+    return checkpoints(zip(table["policy"].tolist(), table["checkpoint"].tolist(), strict=True))
 
 
 def outcomes(table: Table, policy: str, worlds: Sequence[str]) -> dict[Cell, float]:

@@ -25,9 +25,9 @@ from robot_rl.apps.estimates import fitted_values
 from robot_rl.apps.runs import find_checkpoint
 from robot_rl.apps.twin_cells import Candidate, Cell, Conditions, cells_of, run_cell
 from robot_rl.apps.twin_ranking import print_ranking, summarize
-from robot_rl.apps.twins import TwinScene, TwinsConfig, make_twins
-from robot_rl.errors import ConfigError, UnknownNameError
-from robot_rl.evaluation_table import DESCRIPTION, EPISODES, EpisodeRow, read_table, read_trials, write_table
+from robot_rl.apps.twins import TwinScene, TwinsConfig, make_all_twins, ranked_by
+from robot_rl.errors import ConfigError, DataError, UnknownNameError
+from robot_rl.evaluation_table import DESCRIPTION, EPISODES, EpisodeRow, read_table, trials_of, write_table
 from robot_rl.files import write_file
 from robot_rl.registry import checkpoint_hash
 from robot_rl.typed import to_dataclass, to_plain
@@ -84,7 +84,7 @@ class TwinEvaluation:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names may hold square brackets
     paths = [args.path, *(Path(word) for word in args.overrides if "=" not in word)]
     if other := [name for name in NOT_IN_TWINS if getattr(args, name)]:
         raise ConfigError(f"--{', --'.join(other)}: not of an evaluation in twins")
@@ -92,9 +92,11 @@ def run(args: argparse.Namespace) -> int:
     config = compose("evaluate_twin", told, TwinEvaluation)
     candidates = find_candidates(paths)
     out = args.out or Path("runs") / "evaluations" / args.twin[0].resolve().name
-    trials = read_trials(args.real) if args.real else []
+    trials, note = trials_of(args.real, {one.name: one.digest for one in candidates}) if args.real else ([], "")
+    if note:
+        console.print(note, style="yellow", soft_wrap=True)
     places = on_ray if args.ray else in_processes(args.jobs)
-    scenes = [scene for work in args.twin for scene in make_twins(work, config.twins, places)]
+    scenes = make_all_twins(args.twin, config.twins, places)
     cells = cells_of(candidates, scenes, config.episodes, config.together, config.variants)
     evaluation = Evaluation(config, candidates, scenes, cells, out)
     evaluation.begin()
@@ -108,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
     summary = summarize(evaluation.rows(), trials)
     write_file(out / RANKING, json.dumps(summary, indent=1, allow_nan=False) + "\n")
     print_ranking(summary, console, fitted_values(out, {one.name: one.digest for one in candidates}))
+    if fallback := ranked_by(summary["ranking"]["by"]):
+        console.print(fallback)
     console.print(f"{out / EPISODES}")
     return 0
 
@@ -128,8 +132,9 @@ class Evaluation:
         self._parts = [cell.part(out, self._conditions) for cell in cells]
 
     def begin(self) -> None:
-        """Make the folder, and say in it what is evaluated."""
+        """Make the folder, and say in it what is evaluated; a ranking of before is not of these episodes."""
         self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / RANKING).unlink(missing_ok=True)
         description = {
             "versions": {name: metadata.version(name) for name in PACKAGES},
             "configuration": to_plain(self.config),
@@ -142,7 +147,9 @@ class Evaluation:
         write_file(self.out / DESCRIPTION, json.dumps(description, indent=1, default=str) + "\n")
 
     def run(self, places: Any, console: Console) -> None:
-        """Run the cells whose rows are missing."""
+        """Run the cells whose rows are missing or damaged."""
+        self._drop_damaged(console)
+        self.write()  # whatever ends this: no episodes of before beside what is evaluated now
         missing = [number for number, part in enumerate(self._parts) if not part.exists()]
         columns = (TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as bars:
@@ -154,6 +161,15 @@ class Evaluation:
         """Of the cells that are whole."""
         found = [row for part in self._parts if part.exists() for row in read_table(part)]
         return sorted(found, key=lambda row: (row.policy, row.scene, row.world, row.variant, row.start))
+
+    def _drop_damaged(self, console: Console) -> None:
+        """Delete what was cut off while it was copied or written: its episodes are run again."""
+        for part in (part for part in self._parts if part.exists()):
+            try:
+                read_table(part)
+            except DataError as error:
+                console.print(f"deleted, its episodes are run again: {error}", style="yellow", soft_wrap=True)
+                part.unlink()
 
     def write(self) -> None:
         """All rows that there are, as one table."""

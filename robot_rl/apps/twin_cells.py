@@ -39,6 +39,8 @@ FILM_HW = (240, 320)
 FILMED = "front"
 MADE_BY = 1
 """Number of this way to run episodes: raised where the same cell would give other results."""
+FILMED_BY = 2
+"""The same where films are taken: since 2 they are named by their cell."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Cell:
             to_plain(replace(self.scene, folder=Path())),
             _digest(self.scene.folder / MODEL),
             _digest(self.scene.folder / LAYOUT),
-            [self.variant, self.starts, MADE_BY],
+            [self.variant, self.starts, FILMED_BY if conditions.films else MADE_BY],
             to_plain(conditions),
         ]
         name = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:24]
@@ -125,6 +127,7 @@ class _Episodes:
 
     def __init__(self, cell: Cell, conditions: Conditions, out: Path) -> None:
         self._cell, self._conditions, self._out = cell, conditions, out
+        self._made_of = cell.part(out, conditions).stem[:8]
         self._env = candidate_env(cell.candidate, cell.scene)
         policy = load_policy(read_run(cell.candidate.run_dir), cell.candidate.checkpoint)
         self._crowd = crowd_of(policy)
@@ -180,7 +183,8 @@ class _Episodes:
         path = ""
         if film is not None:
             film.end(bool(success))
-            path = f"{FILMS}/{cell.candidate.name}/{cell.scene.scene}_{cell.scene.world}_{cell.starts[i]:04d}.mp4"
+            place = f"{cell.scene.scene}_{cell.scene.world}_{cell.starts[i]:04d}"
+            path = f"{FILMS}/{cell.candidate.name}/{place}_{self._made_of}.mp4"
             film.write(self._out / path)
         first = next(iter(begun.poses.values()))
         return EpisodeRow(

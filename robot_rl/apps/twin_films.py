@@ -33,14 +33,20 @@ def section(table: Table, folder: Path) -> Iterator[str]:
     for key in telling[:GROUPS]:
         figures = []
         for row in paired[key]:
-            path = (folder / table["film"][row]).resolve()
-            if not path.is_relative_to(folder.resolve()) or not path.is_file() or path.stat().st_size > left:
+            path = film_of(folder, table["film"][row])
+            if path is None or path.stat().st_size > left:
                 continue
             left -= path.stat().st_size
             figures.append(_figure(table, row, path))
         world, scene, variant, start = key
         yield page.heading(f"{world}, {scene} {variant}, start {start}".replace(" ,", ","), 3)
         yield f"<div class='grid'>{''.join(figures)}</div>"
+
+
+def film_of(folder: Path, film: str) -> Path | None:
+    """The file of a row's film; None where the evaluation's folder holds none by that name."""
+    path = folder / film
+    return path if path.resolve().is_relative_to(folder.resolve()) and path.is_file() else None
 
 
 def _figure(table: Table, row: int, path: Path) -> str:

@@ -5,7 +5,7 @@ Shape letters: K policies, N episodes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,7 +32,7 @@ def success_plot(rates: Mapping[str, Mapping[str, Rate]]) -> Figure:
         heights = np.array(places) + 0.18 * (number - (len(kinds) - 1) * HALF)
         axis.errorbar(values, heights, xerr=np.clip(spread, 0.0, 1.0), fmt="o", color=COLOURS[kind], label=kind)
     axis.set(xlim=(-0.02, 1.02), xlabel="success, 95 % intervals")
-    axis.set_yticks(range(len(rates)), list(rates))
+    axis.set_yticks(range(len(rates)), _plain(rates))
     axis.invert_yaxis()
     axis.grid(alpha=0.3)
     axis.legend(ncols=len(kinds), loc="lower center", bbox_to_anchor=(HALF, 1.0), frameon=False)
@@ -49,7 +49,7 @@ def agreement_plot(real: Mapping[str, Rate], twins: Mapping[str, Mapping[str, Ra
             x, y = simulated[name], real[name]
             reach = {"xerr": [[x.value - x.low], [x.high - x.value]], "yerr": [[y.value - y.low], [y.high - y.value]]}
             axis.errorbar(x.value, y.value, **reach, fmt="o", color=COLOURS[kind], elinewidth=0.8)
-            axis.annotate(name, (x.value, y.value), textcoords="offset points", xytext=(5, 5), fontsize=8)
+            axis.annotate(*_plain([name]), (x.value, y.value), textcoords="offset points", xytext=(5, 5), fontsize=8)
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, zorder=0)
         axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=f"success, {kind}")
         axis.grid(alpha=0.3)
@@ -68,8 +68,8 @@ def difference_plot(names: Sequence[str], differences: Mapping[tuple[str, str], 
         text = f"{rate.value:+.2f}\n{rate.low:+.2f} {rate.high:+.2f}"
         weight = "bold" if sure else "normal"
         axis.text(names.index(b), names.index(a), text, ha="center", va="center", fontsize=8, weight=weight)
-    axis.set_xticks(range(len(names)), list(names), rotation=30, ha="right")
-    axis.set_yticks(range(len(names)), list(names))
+    axis.set_xticks(range(len(names)), _plain(names), rotation=30, ha="right")
+    axis.set_yticks(range(len(names)), _plain(names))
     return figure
 
 
@@ -92,3 +92,8 @@ def failure_plot(table: Table, clusters: NDArray[np.int64]) -> Figure:
         axis.grid(alpha=0.3)
     axes[1].legend(fontsize=8)
     return figure
+
+
+def _plain(names: Iterable[str]) -> list[str]:
+    """Names as they are: between two dollars matplotlib would set a formula."""
+    return [name.replace("$", r"\$") for name in names]

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from rich.console import Console
@@ -21,14 +22,14 @@ from rich.console import Console
 from robot_rl.apps import page, twin_films
 from robot_rl.apps.estimates import ESTIMATES, fitted_values
 from robot_rl.apps.twin_plots import COLOURS, agreement_plot, difference_plot, failure_plot, success_plot
-from robot_rl.apps.twin_ranking import real_success, told
+from robot_rl.apps.twin_ranking import TOLD_BY, real_success, told
+from robot_rl.apps.twins import ranked_by
 from robot_rl.correlation import drop_one, mmrv, pearson, spearman
-from robot_rl.errors import DataError
-from robot_rl.evaluation_table import DESCRIPTION, EPISODES, FILMS, REAL, EpisodeRow, read_table, read_trials
+from robot_rl.evaluation_table import DESCRIPTION, EPISODES, FILMS, REAL, EpisodeRow, read_table, trials_of
 from robot_rl.failures import SCATTERED, ClusterConfig, failure_clusters
 from robot_rl.files import write_file
 from robot_rl.paired import Rate, Table, columns, difference, outcomes, policies, success
-from robot_rl.promotion import ENSEMBLE, rank_policies
+from robot_rl.promotion import rank_policies
 
 RANKING = "ranking.json"
 SHOWN_FAILURES = 4000
@@ -46,22 +47,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     out = args.out or args.folder / "report.html"
-    write_report(args.folder, args.real, out)
-    Console().print(f"report: {out}", soft_wrap=True)
+    console = Console(markup=False, emoji=False)  # names may hold square brackets
+    if note := write_report(args.folder, args.real, out):
+        console.print(note, style="yellow", soft_wrap=True)
+    console.print(f"report: {out}", soft_wrap=True)
     return 0
 
 
-def write_report(folder: Path, real: Path | None, out: Path) -> None:
-    """Write the page to `out`."""
-    trials = read_trials(real) if real is not None else []
-    if real is not None and not trials:
-        raise DataError(f"{real} holds no real trial: rows of kind {REAL!r}")
-    rows = [*read_table(folder / EPISODES), *trials]
+def write_report(folder: Path, real: Path | None, out: Path) -> str:
+    """Write the page to `out`; returns what must be said of real trials that it leaves out, or ""."""
+    evaluated = read_table(folder / EPISODES)
+    trials, note = trials_of(real, policies(columns(evaluated))) if real is not None else ([], "")
+    rows = [*evaluated, *trials]
     table = columns(rows)
     rates = success_by_kind(table)
     title = f"Evaluation in twins: {folder.resolve().name}"
     sections = [
         page.heading(title, 1),
+        *([page.listing([note])] if note else []),
         *_success(rates, fitted_values(folder, policies(table))),
         *_reality(rows),
         *_agreement(rates),
@@ -72,17 +75,24 @@ def write_report(folder: Path, real: Path | None, out: Path) -> None:
         *_raw(folder, real, out),
     ]
     write_file(out, page.page(title, sections))
+    return note
 
 
 def success_by_kind(table: Table) -> dict[str, dict[str, Rate]]:
-    """Success by policy, the best in the ensemble first, and kind of world."""
+    """Success by policy, the best first in the twins that rank, and kind of world."""
     worlds = {kind: np.unique(table["world"][table["kind"] == kind]).tolist() for kind in COLOURS}
     rates: dict[str, dict[str, Rate]] = {}
     for name in policies(table):
         found = {kind: outcomes(table, name, of_kind) for kind, of_kind in worlds.items()}
         rates[name] = {kind: success(one) for kind, one in found.items() if one}
-    best = sorted(rates, key=lambda name: -rates[name][ENSEMBLE].value if ENSEMBLE in rates[name] else 1.0)
+    kind = _told_by(table)
+    best = sorted(rates, key=lambda name: -rates[name][kind].value if kind in rates[name] else 1.0)
     return {name: rates[name] for name in best}
+
+
+def _told_by(table: Table) -> str:
+    """The kind of twins that ranks, as in `robot-rl evaluate`."""
+    return next((kind for kind in TOLD_BY if (table["kind"] == kind).any()), TOLD_BY[0])
 
 
 def _success(rates: dict[str, dict[str, Rate]], fitted: dict[str, Rate]) -> Iterator[str]:
@@ -143,18 +153,32 @@ def _agreement(rates: dict[str, dict[str, Rate]]) -> Iterator[str]:
 
 
 def _ranking(table: Table, names: list[str]) -> Iterator[str]:
-    yield page.heading("Ranking over the ensemble")
-    worlds = np.unique(table["world"][table["kind"] == ENSEMBLE]).tolist()
-    ranking = rank_policies(table, worlds)
+    kind = _told_by(table)
+    fallback = ranked_by(kind)
+    yield page.heading(f"Ranking by the {kind} twin" if fallback else "Ranking over the ensemble")
+    table = {name: column[table["kind"] == kind] for name, column in table.items()}
+    worlds, tried = np.unique(table["world"]).tolist(), list(policies(table))
+    ranking = rank_policies(table, worlds) if tried else None
     if ranking is None:
-        yield "<p>No ranking: no two policies were tried from the same starts in the same worlds.</p>"
+        yield page.listing([f"No ranking: {_alone(kind, tried)}."])
         return
+    if fallback:
+        yield f"<p>{fallback.capitalize()}.</p>"
     yield page.listing(ranking.words())
     found = {name: outcomes(table, name, worlds) for name in policies(table)}
-    shown = [name for name in names if found[name]]
+    shown = [name for name in names if name in found]
     pairs = {(a, b): difference(found[a], found[b]) for a in shown for b in shown if a != b}
     yield page.heading("Paired differences of success, row less column", 3)
     yield page.plot(difference_plot(shown, pairs), "paired differences")
+
+
+def _alone(kind: str, tried: Sequence[str]) -> str:
+    """Why these policies, with episodes in this kind of twins, cannot be compared."""
+    if not tried:
+        return "nothing was evaluated in twins"
+    if len(tried) < 2:
+        return f"{tried[0]} alone was evaluated ({kind})"
+    return f"no start was given to all of {', '.join(tried)} in the same twin ({kind})"
 
 
 def _guard(table: Table) -> Iterator[str]:
@@ -192,7 +216,7 @@ def _failures(table: Table, folder: Path, out: Path) -> Iterator[str]:
     chosen = [(number, failed[labels == number]) for number in groups]
     yield page.table(head, [_named(int(number), members, simulated) for number, members in chosen])
     for number, members in chosen:
-        films = [film for film in simulated["film"][members] if film][:5]
+        films = [film for film in simulated["film"][members] if film and twin_films.film_of(folder, film)][:5]
         if films and number != SCATTERED:
             links = ", ".join(page.link(_beside(folder / film, out), Path(film).stem) for film in films)
             yield f"<p>films of cluster {number + 1}: {links}</p>"
@@ -228,5 +252,5 @@ def _raw(folder: Path, real: Path | None, out: Path) -> Iterator[str]:
 
 
 def _beside(path: Path, out: Path) -> str:
-    """The way to `path` from the page."""
-    return Path(os.path.relpath(path, out.parent)).as_posix()
+    """The way to `path` from the page, as an address."""
+    return quote(Path(os.path.relpath(path, out.parent)).as_posix())

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +79,27 @@ def add_twin(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, help="processes (default: all cores)")
     group.add_argument("--ray", action="store_true", help="on Ray: the cluster of RAY_ADDRESS, else this machine")
     group.add_argument("--real", type=Path, help="real trials: .parquet, or a .csv with policy,start,success")
+
+
+def ranked_by(kind: str) -> str:
+    """What must be said of a ranking by this kind of twin; "" for the ensemble."""
+    if kind == "ensemble":
+        return ""
+    return f"no ensemble was evaluated: the ranking is by the {kind} twin alone, and says nothing of other worlds"
+
+
+def make_all_twins(works: Sequence[Path], config: TwinsConfig, run: Run = map) -> list[TwinScene]:
+    """The twins of several scenes, each with a name of its own."""
+    named: dict[str, Path] = {}
+    for work in works:
+        name = work.resolve().name
+        if name in named:
+            raise ConfigError(
+                f"two scenes are called {name}: {named[name]} and {work}; results go by the names of the folders: "
+                "rename one of them (or name it once)"
+            )
+        named[name] = work
+    return [scene for work in works for scene in make_twins(work, config, run)]
 
 
 def make_twins(work: Path, config: TwinsConfig, run: Run = map) -> list[TwinScene]:

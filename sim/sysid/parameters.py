@@ -30,7 +30,8 @@ class Parameter:
     """Of the prior: of the logarithm, or of the number itself where it may be zero."""
     shift_z: float
     """Standard deviation, in `z`, of how far effects outside the model class pull it: what no residual can show, for
-    a fit absorbs it (cables and loaded gears look like friction). From the errors on hidden arms of both robots with seeds from 1000.
+    a fit absorbs it (cables and loaded gears look like friction). From the errors on hidden arms of both robots with
+    seeds from 1000.
     """
     is_log: bool = True
     """Whether the prior is of its logarithm."""

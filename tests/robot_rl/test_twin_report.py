@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import imageio.v2 as imageio
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from robot_rl.apps import cli
+from robot_rl.apps.twin_ranking import summarize
 from robot_rl.apps.twin_report import success_by_kind
 from robot_rl.evaluation_table import EPISODES, read_table, read_trials
 from robot_rl.paired import columns
@@ -126,3 +128,53 @@ def test_real_trials_may_know_policies_by_name_alone(folder, tmp_path):
     trials.write_text("\n".join(["policy,start,success", *lines]))
     cli.main(["twin", "report", str(folder), "--real", str(trials)])
     assert "<td>0.067</td>" in text_of((folder / "report.html").read_text())
+
+
+def test_a_name_that_was_not_evaluated_leaves_the_page_as_it_is(folder, tmp_path, capsys):
+    lines = [f"{row['policy']},{row['start']},{int(row['success'])}" for row in rows(REAL, starts=20)]
+    trials = tmp_path / "trials.csv"
+    trials.write_text("\n".join(["policy,start,success", *lines, "Sure,0,1"]))
+    assert cli.main(["twin", "report", str(folder), "--real", str(trials)]) == 0
+    text = text_of((folder / "report.html").read_text())
+    assert "sure; then quick; then slow" in text and "<td>0.067</td>" in text and "<td>Sure</td>" not in text
+    for said in (capsys.readouterr().out, html.unescape(text)):
+        assert "'Sure' not evaluated (a misspelling?)" in said and "valid names: 'quick', 'slow', 'sure'" in said
+
+
+def test_a_policy_of_real_trials_alone_does_not_empty_the_ranking(tmp_path):
+    found = rows({"a": {**even(0.2, 0.2), "real": 0.2}, "b": even(0.9, 0.9), "c": {"real": 0.5}})
+    folder = write(tmp_path, found)
+    cli.main(["twin", "report", str(folder)])
+    assert "<li>b; then a</li>" in (folder / "report.html").read_text()
+
+
+def test_without_an_ensemble_the_point_twin_ranks_as_in_evaluate(tmp_path):
+    folder = write(tmp_path, rows({"a": {"point": 0.2}, "b": {"point": 0.9}}))
+    cli.main(["twin", "report", str(folder)])
+    text = text_of((folder / "report.html").read_text())
+    assert "Ranking by the point twin" in text and "No ensemble was evaluated" in text and "No ranking" not in text
+    ranking = summarize(read_table(folder / EPISODES))["ranking"]
+    assert ranking["by"] == "point" and f"<li>{ranking['words'][0]}</li>" in text and "<li>b; then a</li>" in text
+    assert text.index("<td>b</td>") < text.index("<td>a</td>")
+
+
+def test_links_to_films_are_addresses_and_stay_inside(tmp_path):
+    found = rows({"a #1": even(0.2, 0.2), "b": even(0.2, 0.2)})
+    folder = tmp_path / "evaluation"
+    (folder / "films" / "a #1").mkdir(parents=True)
+    (folder / "films" / "a #1" / "50%.mp4").write_bytes(b"x")
+    (tmp_path / "secret.mp4").write_bytes(b"x")
+    for row in found:
+        row["film"] = "films/a #1/50%.mp4" if row["policy"] == "a #1" else "../secret.mp4"
+        row |= {"tcp_x_m": 0.3, "tcp_y_m": 0.0, "object_x_m": 0.6, "object_y_m": 0.14}
+    cli.main(["twin", "report", str(write(folder, found))])
+    text = text_of((folder / "report.html").read_text())
+    assert "href='films/a%20%231/50%25.mp4'" in text and "secret" not in text
+
+
+def test_dollars_in_names_are_no_formula(tmp_path, capsys):
+    folder = write(tmp_path, rows({"a$_$b": even(0.2, 0.9), "act[v1]$_$": even(0.5, 0.5)}))
+    write(tmp_path / "trials", rows({"a$_$b": {"real": 0.5}, "act[v1]$_$": {"real": 0.2}}))
+    words = ["--real", str(tmp_path / "trials" / EPISODES), "--out", str(tmp_path / "page[v1].html")]
+    assert cli.main(["twin", "report", str(folder), *words]) == 0
+    assert "page[v1].html" in capsys.readouterr().out
