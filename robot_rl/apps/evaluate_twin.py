@@ -27,9 +27,10 @@ from robot_rl.apps.twin_cells import Candidate, Cell, Conditions, cells_of, run_
 from robot_rl.apps.twin_ranking import print_ranking, summarize
 from robot_rl.apps.twins import TwinScene, TwinsConfig, make_twins
 from robot_rl.errors import ConfigError, UnknownNameError
+from robot_rl.evaluation_description import EXPERIMENT
 from robot_rl.evaluation_table import DESCRIPTION, EPISODES, EpisodeRow, read_table, read_trials, write_table
 from robot_rl.files import write_file
-from robot_rl.registry import checkpoint_hash
+from robot_rl.identity import checkpoint_hash, experiment_hash
 from robot_rl.typed import to_dataclass, to_plain
 from sim.cousins.generate import in_processes, on_ray
 from sim.cousins.variants import VARIANTS
@@ -128,13 +129,23 @@ class Evaluation:
         self._parts = [cell.part(out, self._conditions) for cell in cells]
 
     def begin(self) -> None:
-        """Make the folder, and say in it what is evaluated."""
+        """Make the folder, and say in it what is evaluated.
+
+        A table of before may rest on something else: it never lies beside a description that is not its own.
+        """
         self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / DESCRIPTION).unlink(missing_ok=True)
+        self.write()
         description = {
             "versions": {name: metadata.version(name) for name in PACKAGES},
             "configuration": to_plain(self.config),
             "policies": {
-                one.name: {"run_dir": str(one.run_dir), "checkpoint": str(one.checkpoint), "sha256": one.digest}
+                one.name: {
+                    "run_dir": str(one.run_dir),
+                    "checkpoint": str(one.checkpoint),
+                    "sha256": one.digest,
+                    EXPERIMENT: experiment_hash(one.run_dir),
+                }
                 for one in self.candidates
             },
             "scenes": [to_plain(one) for one in self.scenes],
