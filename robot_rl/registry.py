@@ -216,7 +216,7 @@ class Registry:
         """How it fared so far, oldest first; lines that a kill has torn are left out."""
         path = self._deployments(promotion)
         found = []
-        for line in path.read_text().splitlines() if path.exists() else ():
+        for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
             try:
                 found.append(to_dataclass(DeployedEpisode, json.loads(line)))
             except (ValueError, ConfigError):

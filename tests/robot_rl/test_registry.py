@@ -179,8 +179,8 @@ def test_episodes_of_a_deployment_outlive_a_torn_line(tmp_path):
     assert registry.episodes(1) == []
     registry.add_episode(1, EPISODE)
     path = next((registry.folder / "deployments").iterdir())
-    with path.open("a") as stream:
-        stream.write('{"episode_id": "to')
+    with path.open("ab") as stream:
+        stream.write(b'[1]\n\xff\n{"episode_id": "to')
     assert registry.episodes(1) == [EPISODE]
     registry.add_episode(1, EPISODE)
     assert registry.episodes(1) == [EPISODE, EPISODE] and registry.episodes(2) == []
