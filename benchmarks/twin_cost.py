@@ -86,8 +86,9 @@ def measure(work: Path, sight: str, policies: int, episodes: int) -> list[Figure
     candidates = find_candidates(runs)
     cells = cells_of(candidates, scenes, config.episodes, config.together)
     evaluation = Evaluation(config, candidates, scenes, cells, work / f"out_{sight}")
-    evaluation.begin()
-    evaluation.run(map, Console(file=sys.stderr))
+    console = Console(file=sys.stderr)
+    evaluation.begin(console)
+    evaluation.run(map, console)
     evaluation.write()
     spent_s = time.process_time() - began_s
     steps = sum(row.steps for row in evaluation.rows())

@@ -223,9 +223,10 @@ def run_twins(world: World, size: Size, jobs: int) -> list[EpisodeRow]:
     candidates = [replace(one, name=name) for one, name in zip(runs, names, strict=True)]
     cells = cells_of(candidates, scenes, config.episodes, config.together)
     evaluation = Evaluation(config, candidates, scenes, cells, world.folder / "evaluation")
-    evaluation.begin()
+    console = Console(file=sys.stderr)
+    evaluation.begin(console)
     try:
-        evaluation.run(in_processes(jobs), Console(file=sys.stderr))
+        evaluation.run(in_processes(jobs), console)
     finally:
         evaluation.write()
     return read_table(evaluation.out / EPISODES)

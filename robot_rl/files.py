@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from robot_rl.errors import DataError
 from robot_rl.typed import to_plain
 
 
@@ -20,6 +21,17 @@ def write_file(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(path)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds; `DataError` when it cannot be read, or holds something else."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} cannot be read: it holds {content!r:.40}, not an object")
+    return content
 
 
 def digest(*parts: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from robot_rl.errors import ConfigError
+from robot_rl.evaluation_description import Described
 from robot_rl.evaluation_table import REAL
+from robot_rl.identity import Identity
 from robot_rl.paired import Rate, Table, difference, gap, outcomes, policies, success
 from robot_rl.ranking import Ranking, rank
 from robot_rl.records import without_nan
 
 ENSEMBLE = "ensemble"
+NO_ENSEMBLE = "there is no episode of the ensemble (twins.kinds=[point,ensemble] evaluates it as well)"
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Candidate:
     worlds: tuple[str, ...]
     success: Rate
     guard_share: float
-    """Share of commands that the guard changed or refused."""
+    """Share of commands that the guard changed or refused; NaN where nobody guarded."""
     alone: dict[str, Rate]
     """Success in every single twin."""
     gaps: dict[str, Rate]
@@ -78,42 +82,42 @@ class Candidate:
 
 
 def judge(
-    table: Table | None, checkpoint: str, in_service: str | None, config: PromotionConfig
+    table: Table | None, described: Described, policy: Identity, in_service: Identity | None, config: PromotionConfig
 ) -> tuple[Candidate | None, list[Check]]:
-    """What the table says of a policy, and whether it is enough; `in_service` is the hash of what it would replace."""
-    covered = {} if table is None else policies(table)
-    if table is None or checkpoint not in covered.values():
-        told = ", ".join(f"{name} ({digest[:12]})" for name, digest in covered.items()) or "nothing"
-        return None, [Check("coverage", False, f"the evaluation covers {told}, not this checkpoint, {checkpoint[:12]}")]
-    candidate = look_at(table, checkpoint, config)
+    """What the evaluation says of a policy, and whether it is enough; `in_service` is what it would replace."""
+    name = None if table is None else _name(table, described, policy)
+    if table is None or name is None:
+        return None, [_uncovered(table, described, policy)]
+    candidate = look_at(table, name, described, config)
+    other = None if in_service is None else _name(table, described, in_service)
     checks = [
+        *_configured(described, candidate),
         *_enough(candidate, config),
         _succeeds(candidate, config),
         *_transfers(candidate, config),
-        *_compares(table, candidate, in_service, config),
+        *_compares(candidate, in_service, other, config),
+        *_guards(table, described, candidate, other, config),
     ]
     return candidate, checks
 
 
-def look_at(table: Table, checkpoint: str, config: PromotionConfig) -> Candidate:
-    """What the table says of one policy; `ConfigError` for worlds that it does not have."""
+def look_at(table: Table, mine: str, described: Described, config: PromotionConfig) -> Candidate:
+    """What the table says of the policy with that name; `ConfigError` for worlds that it does not have."""
     kinds = dict(zip(table["world"].tolist(), table["kind"].tolist(), strict=True))
     trained = {world for world, kind in kinds.items() if kind not in (ENSEMBLE, REAL)} | set(config.trained_in)
     if unknown := trained - set(kinds):
         raise ConfigError(f"trained_in: the evaluation has no world {sorted(unknown)}, but {sorted(kinds)}")
     worlds = tuple(sorted(world for world, kind in kinds.items() if kind == ENSEMBLE and world not in trained))
-    mine = _name(table, checkpoint)
-    assert mine is not None
     found = outcomes(table, mine, worlds)
     alone = {world: outcomes(table, mine, [world]) for world in sorted(trained)}
     ranking = rank_policies(table, worlds)
     verdicts = {} if ranking is None else {name: ranking.verdict(mine, name) for name in ranking.names if name != mine}
     return Candidate(
         mine,
-        checkpoint,
+        policies(table)[mine],
         worlds,
         success(found),
-        _guard_share(table, mine, worlds),
+        _guard_share(table, mine, worlds) if described.guarded else math.nan,
         {world: success(one) for world, one in alone.items() if one},
         {world: gap(one, found) for world, one in alone.items() if one},
         {name: difference(found, outcomes(table, name, worlds)) for name in policies(table) if name != mine},
@@ -131,6 +135,29 @@ def rank_policies(table: Table, worlds: Sequence[str]) -> Ranking | None:
     return rank({name: [one[cell] > 0.5 for cell in common] for name, one in found.items()}, [one[0] for one in common])
 
 
+def _uncovered(table: Table | None, described: Described, policy: Identity) -> Check:
+    covered = {} if table is None else policies(table)
+    others = [name for name, digest in covered.items() if digest == policy.checkpoint]
+    if others:
+        was = ", ".join(f"{name} ({described.experiment(name, policy.checkpoint)[:12]})" for name in others)
+        reason = (
+            f"these weights were evaluated as {was}, but this run's experiment.json is another one "
+            f"({policy.experiment[:12]}), so that they act otherwise: evaluate this run"
+        )
+        return Check("coverage", False, reason)
+    told = ", ".join(f"{name} ({digest[:12]})" for name, digest in covered.items()) or "nothing"
+    return Check("coverage", False, f"the evaluation covers {told}, not this checkpoint, {policy.checkpoint[:12]}")
+
+
+def _configured(described: Described, candidate: Candidate) -> Iterator[Check]:
+    if not described.experiment(candidate.name, candidate.checkpoint):
+        reason = (
+            f"the evaluation does not say with which experiment.json {candidate.name} was evaluated (an older version "
+            "wrote it): the same `robot-rl evaluate --twin` again says it, and runs no episode twice"
+        )
+        yield Check("configuration", False, reason)
+
+
 def _enough(candidate: Candidate, config: PromotionConfig) -> Iterator[Check]:
     worlds, trials = len(candidate.worlds), candidate.success.trials
     enough = worlds >= config.min_worlds and trials >= config.min_episodes
@@ -139,6 +166,8 @@ def _enough(candidate: Candidate, config: PromotionConfig) -> Iterator[Check]:
 
 
 def _succeeds(candidate: Candidate, config: PromotionConfig) -> Check:
+    if not candidate.success.trials:
+        return Check("success", False, "no episode of the ensemble: success over it is not known")
     passed = candidate.success.low >= config.required_success
     beyond = "at least" if passed else "below"
     reason = f"success over the ensemble {candidate.success}: its lower bound is {beyond} {config.required_success:.2f}"
@@ -151,29 +180,48 @@ def _transfers(candidate: Candidate, config: PromotionConfig) -> Iterator[Check]
         yield Check("transfer", False, "no single twin was evaluated: overfitting to one cannot be ruled out")
     for world, above in candidate.gaps.items():
         there, over = candidate.alone[world].value, candidate.success.value
+        if not above.trials:
+            lacks = "none of its starts was tried in the ensemble" if candidate.success.trials else NO_ENSEMBLE
+            reason = f"{there:.2f} in the {world} twin, but {lacks}: overfitting to it cannot be ruled out"
+            yield Check(f"transfer: {world}", False, reason)
+            continue
         overfitted = above.value > config.overfit_gap and above.low > 0.0
         told = f"{there:.2f} in the {world} twin, {over:.2f} over the ensemble"
         gap_told = f" (paired difference {above}, {config.overfit_gap:.2f} allowed)"
         yield Check(f"transfer: {world}", not overfitted, "overfitted to the twin: " * overfitted + told + gap_told)
 
 
-def _compares(table: Table, candidate: Candidate, in_service: str | None, config: PromotionConfig) -> Iterator[Check]:
+def _compares(
+    candidate: Candidate, in_service: Identity | None, name: str | None, config: PromotionConfig
+) -> Iterator[Check]:
     if in_service is None:
         yield Check("comparison", True, "nothing is in service yet")
         return
-    if in_service == candidate.checkpoint:
+    if name == candidate.name:
         yield Check("comparison", False, "this very policy is in service already")
         return
-    name = _name(table, in_service)
     if name is None:
-        reason = f"the evaluation does not cover the policy in service ({in_service[:12]}): evaluate both together"
+        digest = in_service.checkpoint[:12]
+        reason = f"the evaluation does not cover the policy in service ({digest}): evaluate both together"
         yield Check("comparison", False, reason)
         return
     yield _no_worse(name, candidate.against[name], config)
     if name in candidate.opposed:
         worlds = ", ".join(candidate.opposed[name])
         yield Check("ranking", False, f"this policy and {name} cannot be ranked: {worlds} say the opposite of the rest")
-    if not candidate.against[name].trials:
+
+
+def _guards(
+    table: Table, described: Described, candidate: Candidate, name: str | None, config: PromotionConfig
+) -> Iterator[Check]:
+    """Without a guard in the evaluation nothing is known of what it would do."""
+    if not described.guarded:
+        who = "nobody guarded this evaluation (guarded=false)"
+        told = who if described.guarded is False else "the evaluation does not say whether anybody guarded it"
+        reason = f"{told}: how the policy fares within the guard's limits is not known; evaluate it with guarded=true"
+        yield Check("guard", False, reason)
+        return
+    if name not in candidate.against or not candidate.against[name].trials:
         return
     other = _guard_share(table, name, candidate.worlds)
     told = f"the guard changes or refuses {candidate.guard_share:.1%} of the commands, {other:.1%} of those of {name}"
@@ -202,8 +250,13 @@ def _guard_share(table: Table, policy: str, worlds: Sequence[str]) -> float:
     return float(held / commands) if commands else float("nan")
 
 
-def _name(table: Table, checkpoint: str) -> str | None:
-    return next((name for name, digest in policies(table).items() if digest == checkpoint), None)
+def _name(table: Table, described: Described, policy: Identity) -> str | None:
+    """What the evaluation calls it: the same weights, configured alike as far as both sides say."""
+    same = [name for name, digest in policies(table).items() if digest == policy.checkpoint]
+    said = {name: described.experiment(name, policy.checkpoint) for name in same}
+    alike = [name for name in same if said[name] and said[name] == policy.experiment]
+    unsaid = [name for name in same if not (said[name] and policy.experiment)]
+    return next(iter(alike + unsaid), None)
 
 
 def refusals(checks: Sequence[Check]) -> tuple[str, ...]:

@@ -12,23 +12,23 @@ from __future__ import annotations
 
 import fcntl
 import getpass
-import hashlib
 import json
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from robot_rl.errors import ConfigError, DataError
-from robot_rl.files import write_file
+from robot_rl.files import read_object, write_file
+from robot_rl.identity import EXPERIMENT, POLICY, Identity, identity_of
 from robot_rl.typed import to_dataclass
 
-POLICY = "policy.safetensors"
 POINTER = "in_service.json"
 
 
@@ -50,6 +50,12 @@ class Promoted:
     """What the evaluation says of it."""
     refusals: tuple[str, ...] = ()
     """Why it would have been refused, where it was forced."""
+    experiment: str = ""
+    """SHA-256 of its experiment.json; records of before lack it."""
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.checkpoint, self.experiment)
 
 
 @dataclass(frozen=True)
@@ -96,17 +102,34 @@ class Registry:
     """Reads and writes a registry's folder. Several processes may: changes are made one at a time."""
 
     def __init__(self, folder: Path) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(
+                f"{folder} is no folder: a registry is one; --service (of a deployment: service) names it"
+            )
         self.folder = folder
+        self._turn, self._held = threading.RLock(), False
 
     @property
     def newest(self) -> Event | None:
         """The event that the pointer names; None before the first promotion."""
         pointer = self.folder / POINTER
-        return self.event(int(_read(pointer)["event"])) if pointer.exists() else None
+        if not pointer.exists():
+            return None
+        number = read_object(pointer).get("event")
+        if type(number) is not int:
+            raise DataError(f'{pointer} names no event: {{"event": 3}} would name {self._path(3)}, got {number!r}')
+        return self.event(number)
 
     def event(self, number: int) -> Event:
         """`DataError` when it cannot be read."""
-        return to_dataclass(Event, _read(self._path(number)), str(self._path(number)))
+        path = self._path(number)
+        try:
+            event = to_dataclass(Event, read_object(path), str(path))
+        except ConfigError as error:
+            raise DataError(f"{path} is no event: {error}") from error
+        if event.number != number or event.parent >= number or not event.serving:
+            raise DataError(f"{path} is not event {number}: it was altered, or is another registry's")
+        return event
 
     def history(self) -> list[Event]:
         """Everything that happened, oldest first."""
@@ -130,11 +153,25 @@ class Registry:
 
     def checkpoint(self, promoted: Promoted) -> Path:
         """The copied checkpoint; `DataError` unless its bytes are those that were promoted."""
+        if altered := self.altered(promoted):
+            raise DataError(altered)
+        return self.folder / promoted.copy
+
+    def altered(self, promoted: Promoted) -> str:
+        """What of the copy is not as it was promoted, in words; empty where all is."""
         path = self.folder / promoted.copy
-        found = checkpoint_hash(path)
-        if found != promoted.checkpoint:
-            raise DataError(f"{path} was altered: its policy hashes to {found[:12]}, not {promoted.checkpoint[:12]}")
-        return path
+        try:
+            found = identity_of(path.parents[1], path)
+        except DataError as error:
+            return str(error)
+        if found.checkpoint != promoted.checkpoint:
+            return f"{path} was altered: its policy hashes to {found.checkpoint[:12]}, not {promoted.checkpoint[:12]}"
+        known = promoted.experiment or "".join(
+            path.parents[1].name.split("_")[1:2]
+        )  # the folder's name has 8 digits of it
+        if not found.experiment.startswith(known):
+            return f"{path} was altered: its {EXPERIMENT} hashes to {found.experiment[:12]}, not {known[:12]}"
+        return ""
 
     def promote(
         self,
@@ -148,10 +185,10 @@ class Registry:
         refusals: Sequence[str] = (),
     ) -> Event:
         """Copy the checkpoint and put it in service."""
-        with self._changing():
-            digest, copy = self._copy(run_dir, checkpoint)
-            source = str(checkpoint.resolve())
-            promoted = Promoted(name, source, digest, str(copy), evaluation, figures or {}, tuple(refusals))
+        with self.changing():
+            made, copy = self._copy(run_dir, checkpoint)
+            source, known = str(checkpoint.resolve()), (evaluation, figures or {}, tuple(refusals))
+            promoted = Promoted(name, source, made.checkpoint, str(copy), *known, made.experiment)
             return self._append("promoted", lambda number, serving: (*serving, number), why, promoted)
 
     def roll_back(self, why: str, expected: int | None = None) -> Event:
@@ -160,7 +197,7 @@ class Registry:
         With `expected` only if that promotion is in service still: a person may have been faster. `ConfigError`
         when there is nothing to return to.
         """
-        with self._changing():
+        with self.changing():
             newest = self.newest
             if newest is not None and expected not in (None, newest.in_service):
                 raise ConfigError(f"promotion {expected} is not in service any more, but {newest.in_service}")
@@ -179,7 +216,7 @@ class Registry:
         """How it fared so far, oldest first; lines that a kill has torn are left out."""
         path = self._deployments(promotion)
         found = []
-        for line in path.read_text().splitlines() if path.exists() else ():
+        for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
             try:
                 found.append(to_dataclass(DeployedEpisode, json.loads(line)))
             except (ValueError, ConfigError):
@@ -197,20 +234,27 @@ class Registry:
         write_file(self.folder / POINTER, json.dumps({"event": number}) + "\n")
         return event
 
-    def _copy(self, run_dir: Path, checkpoint: Path) -> tuple[str, Path]:
-        """(hash, copied checkpoint below the registry): what acting needs, laid out as a run."""
-        digest = checkpoint_hash(checkpoint)
-        configuration = (run_dir / "experiment.json").read_bytes()
-        run = Path("policies") / f"{digest[:16]}_{hashlib.sha256(configuration).hexdigest()[:8]}_{checkpoint.name}"
+    def _copy(self, run_dir: Path, checkpoint: Path) -> tuple[Identity, Path]:
+        """(what it is, copied checkpoint below the registry): what acting needs, laid out as a run."""
+        partial = self.folder / "policies" / f".partial_{os.getpid()}"
+        shutil.rmtree(partial, ignore_errors=True)
+        inner = partial / "checkpoints" / checkpoint.name
+        inner.mkdir(parents=True)
+        try:
+            shutil.copyfile(run_dir / EXPERIMENT, partial / EXPERIMENT)
+            shutil.copyfile(checkpoint / POLICY, inner / POLICY)
+        except OSError as error:
+            raise DataError(f"{checkpoint} cannot be copied: {error}") from error
+        made = identity_of(partial, inner)
+        run = Path("policies") / f"{made.checkpoint[:16]}_{made.experiment[:8]}_{checkpoint.name}"
         copy = run / "checkpoints" / checkpoint.name
-        if not (self.folder / copy).exists():
-            partial = self.folder / "policies" / f".partial_{os.getpid()}"
-            shutil.rmtree(partial, ignore_errors=True)
-            (partial / "checkpoints" / checkpoint.name).mkdir(parents=True)
-            (partial / "experiment.json").write_bytes(configuration)
-            shutil.copyfile(checkpoint / POLICY, partial / "checkpoints" / checkpoint.name / POLICY)
-            partial.rename(self.folder / run)
-        return digest, copy
+        with suppress(DataError):
+            if identity_of(self.folder / run, self.folder / copy) == made:  # it is there, and whole
+                shutil.rmtree(partial)
+                return made, copy
+        shutil.rmtree(self.folder / run, ignore_errors=True)
+        partial.rename(self.folder / run)
+        return made, copy
 
     def _path(self, number: int) -> Path:
         return self.folder / "history" / f"{number:06d}.json"
@@ -219,20 +263,26 @@ class Registry:
         return self.folder / "deployments" / f"{promotion:06d}.jsonl"
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """One process at a time; the lock of a killed one is gone with it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def changing(self) -> Iterator[None]:
+        """Nobody else changes the registry within. The lock of a killed process is gone with it."""
+        with self._turn:  # the same thread may enter again
+            if self._held:
+                yield
+                return
+            with self._lock() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._held = True
+                try:
+                    yield
+                finally:
+                    self._held = False
 
-
-def checkpoint_hash(checkpoint: Path) -> str:
-    """SHA-256 of a checkpoint's policy, in hexadecimal; `DataError` when it holds none."""
-    try:
-        return hashlib.sha256((checkpoint / POLICY).read_bytes()).hexdigest()
-    except OSError as error:
-        raise DataError(f"{checkpoint} holds no readable policy: {error}") from error
+    def _lock(self) -> IO[str]:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return (self.folder / ".lock").open("w")
+        except OSError as error:
+            raise ConfigError(f"{self.folder} cannot be changed: {error}; --service names another registry") from error
 
 
 def now() -> str:
@@ -246,10 +296,3 @@ def person() -> str:
     except (OSError, KeyError):  # a container without a user database
         name = f"uid {os.getuid()}"
     return f"{name}@{socket.gethostname()}"
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error

@@ -11,6 +11,9 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from robot_rl.evaluation_description import Described
+from robot_rl.identity import Identity
+
 ENSEMBLE = tuple(f"ensemble_{number:02d}" for number in range(4))
 WORLDS = ("point", *ENSEMBLE)
 
@@ -64,6 +67,17 @@ def write(folder: Path, found: list[dict[str, Any]]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     parquet.write_table(pa.Table.from_pylist(found), folder / "episodes.parquet")
     return folder
+
+
+def described(found: list[dict[str, Any]], guarded: bool | None = True) -> Described:
+    """What such an evaluation says of itself: every policy was configured as its name says."""
+    pairs = {(row["policy"], row["checkpoint"]) for row in found}
+    return Described({pair: digest(f"experiment of {pair[0]}") for pair in pairs}, guarded)
+
+
+def identity(policy: str) -> Identity:
+    """Of a policy of such a table."""
+    return Identity(digest(policy), digest(f"experiment of {policy}"))
 
 
 def even(point: float, ensemble: float) -> dict[str, float]:

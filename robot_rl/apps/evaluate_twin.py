@@ -27,9 +27,10 @@ from robot_rl.apps.twin_cells import Candidate, Cell, Conditions, cells_of, run_
 from robot_rl.apps.twin_ranking import print_ranking, summarize
 from robot_rl.apps.twins import TwinScene, TwinsConfig, make_all_twins, ranked_by
 from robot_rl.errors import ConfigError, DataError, UnknownNameError
+from robot_rl.evaluation_description import EXPERIMENT
 from robot_rl.evaluation_table import DESCRIPTION, EPISODES, EpisodeRow, read_table, trials_of, write_table
 from robot_rl.files import write_file
-from robot_rl.registry import checkpoint_hash
+from robot_rl.identity import checkpoint_hash, experiment_hash
 from robot_rl.typed import to_dataclass, to_plain
 from sim.cousins.generate import in_processes, on_ray
 from sim.cousins.variants import VARIANTS
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     scenes = make_all_twins(args.twin, config.twins, places)
     cells = cells_of(candidates, scenes, config.episodes, config.together, config.variants)
     evaluation = Evaluation(config, candidates, scenes, cells, out)
-    evaluation.begin()
+    evaluation.begin(console)
     try:
         evaluation.run(places, console)
     except KeyboardInterrupt:
@@ -131,15 +132,27 @@ class Evaluation:
         self._cells, self._conditions = cells, config.conditions
         self._parts = [cell.part(out, self._conditions) for cell in cells]
 
-    def begin(self) -> None:
-        """Make the folder, and say in it what is evaluated; a ranking of before is not of these episodes."""
+    def begin(self, console: Console) -> None:
+        """Make the folder, and say in it what is evaluated; a ranking of before is not of these episodes.
+
+        A table of before may rest on something else: it never lies beside a description that is not its own, whatever
+        ends this. Damaged parts are deleted.
+        """
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / RANKING).unlink(missing_ok=True)
+        (self.out / DESCRIPTION).unlink(missing_ok=True)
+        self._drop_damaged(console)
+        self.write()
         description = {
             "versions": {name: metadata.version(name) for name in PACKAGES},
             "configuration": to_plain(self.config),
             "policies": {
-                one.name: {"run_dir": str(one.run_dir), "checkpoint": str(one.checkpoint), "sha256": one.digest}
+                one.name: {
+                    "run_dir": str(one.run_dir),
+                    "checkpoint": str(one.checkpoint),
+                    "sha256": one.digest,
+                    EXPERIMENT: experiment_hash(one.run_dir),
+                }
                 for one in self.candidates
             },
             "scenes": [to_plain(one) for one in self.scenes],
@@ -147,9 +160,7 @@ class Evaluation:
         write_file(self.out / DESCRIPTION, json.dumps(description, indent=1, default=str) + "\n")
 
     def run(self, places: Any, console: Console) -> None:
-        """Run the cells whose rows are missing or damaged."""
-        self._drop_damaged(console)
-        self.write()  # whatever ends this: no episodes of before beside what is evaluated now
+        """Run the cells whose rows are missing."""
         missing = [number for number, part in enumerate(self._parts) if not part.exists()]
         columns = (TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as bars:

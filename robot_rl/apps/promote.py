@@ -18,15 +18,18 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from robot_rl.apps.config import compose
 from robot_rl.apps.runs import find_checkpoint
 from robot_rl.deployment import failures, interventions
 from robot_rl.errors import ConfigError
+from robot_rl.evaluation_description import Described, read_description
 from robot_rl.evaluation_table import EPISODES, read_table
+from robot_rl.identity import identity_of
 from robot_rl.paired import columns
-from robot_rl.promotion import Check, PromotionConfig, judge, refusals
-from robot_rl.registry import Event, Registry, checkpoint_hash
+from robot_rl.promotion import Candidate, Check, PromotionConfig, judge, refusals
+from robot_rl.registry import Event, Registry
 
 REGISTRY = Path("runs/service")
 EXIT_REFUSED = 1
@@ -45,14 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)  # what a person or a file says is no markup
     registry = Registry(args.service)
     if args.list:
         console.print(_history(registry))
         return 0
     if args.rollback:
         event = registry.roll_back(args.why or "asked for")
-        console.print(f"in service again: {_told(registry, event.in_service)}")
+        console.print(f"in service again: {_told(registry, event.in_service)}", soft_wrap=True)
+        for line in _altered(registry, event.in_service):
+            console.print(line, soft_wrap=True)
         return 0
     if args.status:
         console.print(_status(registry), soft_wrap=True)
@@ -69,32 +74,41 @@ def _promote(
 ) -> int:
     run_dir, checkpoint = find_checkpoint(path)
     table = columns(read_table(args.evaluation / EPISODES)) if args.evaluation else None
-    serving = registry.in_service()
-    candidate, checks = judge(table, checkpoint_hash(checkpoint), serving[1].checkpoint if serving else None, config)
+    described = read_description(args.evaluation) if args.evaluation else Described()
+    event = None
+    with registry.changing():  # what it is compared with stays in service until it is replaced
+        serving = registry.in_service()
+        present = serving[1].identity if serving else None
+        candidate, checks = judge(table, described, identity_of(run_dir, checkpoint), present, config)
+        refused = refusals(checks)
+        if args.force or not refused:
+            event = registry.promote(
+                run_dir,
+                checkpoint,
+                name=candidate.name if candidate else run_dir.name,
+                why=f"forced: {args.force}" if refused else args.why or "all checks passed",
+                evaluation=str(args.evaluation.resolve()) if args.evaluation else "",
+                figures=candidate.figures() if candidate else {},
+                refusals=refused,
+            )
+    _tell(console, candidate, checks)
+    if event is None:
+        console.print(f"refused: {'; '.join(refused)}", soft_wrap=True)
+        return EXIT_REFUSED
+    console.print(f"in service: {_told(registry, event.number)}", soft_wrap=True)
+    return 0
+
+
+def _tell(console: Console, candidate: Candidate | None, checks: list[Check]) -> None:
     console.print(_checks(checks))
     if candidate is not None:
         console.print(*candidate.ranking, sep="\n", soft_wrap=True)
-    refused = refusals(checks)
-    if refused and not args.force:
-        console.print(f"refused: {'; '.join(refused)}", soft_wrap=True)
-        return EXIT_REFUSED
-    event = registry.promote(
-        run_dir,
-        checkpoint,
-        name=candidate.name if candidate else run_dir.name,
-        why=f"forced: {args.force}" if refused else args.why or "all checks passed",
-        evaluation=str(args.evaluation.resolve()) if args.evaluation else "",
-        figures=candidate.figures() if candidate else {},
-        refusals=refused,
-    )
-    console.print(f"in service: {_told(registry, event.number)}", soft_wrap=True)
-    return 0
 
 
 def _checks(checks: list[Check]) -> Table:
     table = Table("check", "", "finding")
     for one in checks:
-        table.add_row(one.name, "passed" if one.passed else "[red]refused[/red]", one.reason)
+        table.add_row(one.name, "passed" if one.passed else Text("refused", "red"), one.reason)
     return table
 
 
@@ -110,8 +124,14 @@ def _status(registry: Registry) -> str:
     lines = [f"in service: {_told(registry, newest.in_service)}", f"since {newest.at} by {newest.by}: {newest.why}"]
     if newest.serving[1:]:
         lines.append(f"a roll-back returns to {_told(registry, newest.serving[-2])}")
-    lines += [_fared(registry, number) for number in newest.serving[-2:]]
+    for number in newest.serving[-2:]:
+        lines += [_fared(registry, number), *_altered(registry, number)]
     return "\n".join(lines)
+
+
+def _altered(registry: Registry, number: int) -> list[str]:
+    altered = registry.altered(registry.promoted(number))
+    return [f"promotion {number} cannot act: {altered}; promoting it again mends that"] if altered else []
 
 
 def _fared(registry: Registry, number: int) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from robot_rl.apps.runs import find_checkpoint, read_run
 from robot_rl.errors import ConfigError
-from robot_rl.registry import Registry, checkpoint_hash
+from robot_rl.identity import checkpoint_hash
+from robot_rl.registry import Registry
 
 IN_SERVICE = "in_service"
 

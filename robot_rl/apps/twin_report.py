@@ -25,6 +25,7 @@ from robot_rl.apps.twin_plots import COLOURS, agreement_plot, difference_plot, f
 from robot_rl.apps.twin_ranking import TOLD_BY, real_success, told
 from robot_rl.apps.twins import ranked_by
 from robot_rl.correlation import drop_one, mmrv, pearson, spearman
+from robot_rl.evaluation_description import read_description
 from robot_rl.evaluation_table import DESCRIPTION, EPISODES, FILMS, REAL, EpisodeRow, read_table, trials_of
 from robot_rl.failures import SCATTERED, ClusterConfig, failure_clusters
 from robot_rl.files import write_file
@@ -69,7 +70,7 @@ def write_report(folder: Path, real: Path | None, out: Path) -> str:
         *_reality(rows),
         *_agreement(rates),
         *_ranking(table, list(rates)),
-        *_guard(table),
+        *_guard(table, read_description(folder).guarded),
         *_failures(table, folder, out),
         *twin_films.section(table, folder),
         *_raw(folder, real, out),
@@ -181,16 +182,24 @@ def _alone(kind: str, tried: Sequence[str]) -> str:
     return f"no start was given to all of {', '.join(tried)} in the same twin ({kind})"
 
 
-def _guard(table: Table) -> Iterator[str]:
+def _guard(table: Table, guarded: bool | None) -> Iterator[str]:
     yield page.heading("Guard")
+    if guarded is False:
+        yield (
+            "<p>Nobody guarded the twins of this evaluation (guarded=false): what the guard would change or refuse is "
+            "not known.</p>"
+        )
+    elif guarded is None:
+        yield "<p>The evaluation does not say whether its twins were guarded.</p>"
     rows = []
     for name in policies(table):
-        for kind in COLOURS:
+        for kind in (REAL,) if guarded is False else COLOURS:
             chosen = (table["policy"] == name) & (table["kind"] == kind)
             if steps := int(table["steps"][chosen].sum()):
                 shares = [f"{table[held][chosen].sum() / steps:.2%}" for held in ("limited_steps", "refused_steps")]
                 rows.append((name, kind, int(chosen.sum()), steps, *shares))
-    yield page.table(("policy", "world", "episodes", "commands", "changed", "refused"), rows)
+    if rows:
+        yield page.table(("policy", "world", "episodes", "commands", "changed", "refused"), rows)
 
 
 def _failures(table: Table, folder: Path, out: Path) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -13,15 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from hardware.guard_config import GuardConfig
 from robot_rl.apps.cli import main
+from robot_rl.apps.config import compose
 from robot_rl.apps.evaluate import evaluate, load_policy
-from robot_rl.apps.evaluate_twin import STARTS, find_candidates
+from robot_rl.apps.evaluate_twin import STARTS, Evaluation, TwinEvaluation, find_candidates
 from robot_rl.apps.guarded_world import GuardedWorld, lockstep_limits
 from robot_rl.apps.runs import read_run
+from robot_rl.apps.twin_cells import cells_of
 from robot_rl.apps.twins import TwinsConfig, make_twins
 from robot_rl.env import RobotEnv
+from robot_rl.evaluation_description import read_description
 from robot_rl.evaluation_table import EPISODES, read_table
 from sim.cousins.folder import read_folder
 from sim.cousins.variants import VARIANTS, apply_variant
@@ -70,6 +75,8 @@ def test_every_policy_starts_alike_everywhere_and_two_runs_agree(place: Path, tm
     assert len(moved) == 3 and max(moved) - min(moved) < 0.08
     description = json.loads((tmp_path / "a" / "evaluation.json").read_text())
     assert description["policies"]["score"]["sha256"] == of["score", "point", 0].checkpoint
+    told = hashlib.sha256((place / "score" / "experiment.json").read_bytes()).hexdigest()
+    assert description["policies"]["score"]["experiment_sha256"] == told
     assert main(command(place, tmp_path / "b", "episodes=3", "together=3")) == 0
     assert read_table(tmp_path / "b" / EPISODES) == rows
 
@@ -121,6 +128,19 @@ def test_killed_and_run_again_nothing_is_lost_or_repeated(place: Path, tmp_path:
     after = {path.name: path.stat().st_mtime_ns for path in (cut / "parts").glob("[!.]*.parquet")}
     assert {name: after[name] for name in kept} == kept and len(after) == 24
     assert read_table(cut / EPISODES) == read_table(whole / EPISODES)
+
+
+def test_a_table_never_lies_beside_a_description_that_is_not_its_own(place: Path, tmp_path: Path) -> None:
+    """Whatever ends it: what was run without the guard is no part of a guarded evaluation that has just begun."""
+    out, words = tmp_path / "out", ("episodes=1", "twins.kinds=[point]")
+    assert main(command(place, out, *words, "guarded=false")) == 0
+    before = read_table(out / EPISODES)
+    candidates = find_candidates([place / "flow", place / "score"])
+    scenes = make_twins(place / "kitchen", TwinsConfig(kinds=("point",)))
+    for guarded, kept in ((True, []), (False, before)):
+        config = compose("evaluate_twin", [*words, f"guarded={str(guarded).lower()}"], TwinEvaluation)
+        Evaluation(config, candidates, scenes, cells_of(candidates, scenes, 1, 25), out).begin(Console())
+        assert read_description(out).guarded is guarded and len(read_table(out / EPISODES)) == len(kept)
 
 
 def test_processes_change_nothing(place: Path, tmp_path: Path) -> None:

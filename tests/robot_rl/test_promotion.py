@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from robot_rl.errors import ConfigError
+from robot_rl.evaluation_description import Described
+from robot_rl.identity import Identity
 from robot_rl.promotion import PromotionConfig, judge, refusals
-from tests.twin_tables import ENSEMBLE, columns, digest, even, rows
+from tests.twin_tables import ENSEMBLE, columns, described, digest, even, identity, rows
 
 CONFIG = PromotionConfig()
 
 
-def judged(found, policy="new", in_service=None, config=CONFIG):
-    candidate, checks = judge(columns(found), digest(policy), in_service and digest(in_service), config)
+def judged(found, policy="new", in_service=None, config=CONFIG, said=None):
+    present = in_service and identity(in_service)
+    candidate, checks = judge(columns(found), said or described(found), identity(policy), present, config)
     return candidate, refusals(checks)
 
 
@@ -115,7 +118,7 @@ def test_another_checkpoint_of_the_run_is_not_covered():
     candidate, refused = judged(rows({"new": even(0.9, 0.9)}), policy="another")
     assert candidate is None and len(refused) == 1
     assert f"new ({digest('new')[:12]})" in refused[0] and digest("another")[:12] in refused[0]
-    assert judge(None, digest("new"), None, CONFIG)[1][0].passed is False
+    assert judge(None, Described(), identity("new"), None, CONFIG)[1][0].passed is False
 
 
 def test_its_place_is_told_in_words():
@@ -137,3 +140,50 @@ def test_worlds_that_say_the_opposite_make_a_ranking_impossible():
         in_service="old",
         config=PromotionConfig(worse_margin=1.0),
     )
+
+
+def test_the_same_weights_configured_otherwise_are_another_policy():
+    found = rows({"new": even(0.9, 0.9), "old": even(0.6, 0.6)})
+    tampered = Identity(digest("new"), digest("another experiment"))
+    candidate, checks = judge(columns(found), described(found), tampered, None, CONFIG)
+    (reason,) = refusals(checks)
+    assert candidate is None and "this run's experiment.json is another one" in reason
+    assert f"new ({digest('experiment of new')[:12]})" in reason and tampered.experiment[:12] in reason
+
+
+def test_an_evaluation_that_does_not_say_how_policies_were_configured_is_refused():
+    found = rows({"new": even(0.9, 0.9)})
+    only(found, "configuration", "does not say", "`robot-rl evaluate --twin` again", said=Described(guarded=True))
+
+
+def test_two_configurations_of_the_same_weights_are_told_apart():
+    hashes = dict.fromkeys(("careful", "bold"), digest("weights"))
+    found = rows({"careful": even(0.9, 0.9), "bold": even(0.3, 0.3)}, hashes=hashes)
+    careful, bold = (Identity(digest("weights"), digest(f"experiment of {name}")) for name in ("careful", "bold"))
+    candidate, checks = judge(columns(found), described(found), careful, bold, CONFIG)
+    assert candidate.name == "careful" and candidate.success.value == pytest.approx(0.9) and refusals(checks) == ()
+    assert judge(columns(found), described(found), bold, careful, CONFIG)[0].success.value == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("in_service", [None, "old"])
+@pytest.mark.parametrize(("guarded", "text"), [(False, "nobody guarded this evaluation"), (None, "does not say")])
+def test_what_nobody_guarded_is_refused(guarded, text, in_service):
+    found = [row | {"limited_steps": 0} for row in rows({"new": even(0.9, 0.9), "old": even(0.6, 0.6)})]
+    said = described(found, guarded)
+    only(found, "guard", text, "guarded=true", in_service=in_service, said=said)
+    assert judged(found, said=said)[0].figures()["guard_share"] is None
+
+
+def test_a_single_twin_alone_says_what_is_missing():
+    config = PromotionConfig(required_success=0.0)
+    candidate, refused = judged(rows({"new": {"point": 0.9}}), config=config)
+    assert not any("nan" in reason for reason in refused), refused
+    told = dict(reason.split(": ", 1) for reason in refused if not reason.startswith("transfer"))
+    assert "no episode of the ensemble" in told["success"] and "0 episodes in 0 worlds" in told["enough episodes"]
+    (transfer,) = (reason for reason in refused if reason.startswith("transfer: point"))
+    assert "0.90 in the point twin, but there is no episode of the ensemble" in transfer and candidate.worlds == ()
+
+
+def test_a_single_twin_with_other_starts_rules_nothing_out():
+    found = [row | {"start": row["start"] + 100 * (row["world"] == "point")} for row in rows({"new": even(0.9, 0.9)})]
+    only(found, "transfer: point", "none of its starts was tried in the ensemble")

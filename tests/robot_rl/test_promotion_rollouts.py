@@ -17,7 +17,7 @@ from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.promotion import PromotionConfig, judge, refusals
 from robot_rl.types import ArmTarget, FloatArray
 from tests.kinematic_world import GoalExpert, KinematicWorld
-from tests.twin_tables import columns, digest
+from tests.twin_tables import columns, described, digest, identity
 
 CONFIG = EnvConfig(action=("x", "y", "z"), objects=("goal",), max_steps=40)
 HOME_M = np.array([0.4, 0.0, 0.2])
@@ -114,8 +114,12 @@ def table():
     return columns(roll_out("remembers", Remembers(episodes)) + roll_out("looks", Looks(episodes)))
 
 
+def said(table):
+    return described([{"policy": name, "checkpoint": digest(name)} for name in set(table["policy"].tolist())])
+
+
 def test_what_was_fitted_to_the_twin_is_refused(table):
-    candidate, checks = judge(table, digest("remembers"), None, PromotionConfig(required_success=0.0))
+    candidate, checks = judge(table, said(table), identity("remembers"), None, PromotionConfig(required_success=0.0))
     assert candidate is not None and candidate.alone["point"].value > 0.9 > 0.6 > candidate.success.value
     (reason,) = refusals(checks)
     assert f"overfitted to the twin: {candidate.alone['point']}".split(" [")[0] in reason
@@ -123,7 +127,7 @@ def test_what_was_fitted_to_the_twin_is_refused(table):
 
 
 def test_what_was_not_passes_and_cannot_be_replaced_by_it(table):
-    candidate, checks = judge(table, digest("looks"), None, PromotionConfig())
+    candidate, checks = judge(table, said(table), identity("looks"), None, PromotionConfig())
     assert refusals(checks) == () and candidate is not None and candidate.success.value > 0.9
-    _, checks = judge(table, digest("remembers"), digest("looks"), PromotionConfig())
+    _, checks = judge(table, said(table), identity("remembers"), identity("looks"), PromotionConfig())
     assert any("significantly worse" in reason for reason in refusals(checks))

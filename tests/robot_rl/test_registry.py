@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from robot_rl.errors import ConfigError, DataError
-from robot_rl.registry import DeployedEpisode, Registry, checkpoint_hash
+from robot_rl.identity import checkpoint_hash, experiment_hash, identity_of
+from robot_rl.registry import DeployedEpisode, Registry
 
 EPISODE = DeployedEpisode("a", "2030-01-01T00:00:00+00:00", "runs/deploy", 100, 7, True, False, 1, 2)
 
@@ -76,6 +78,45 @@ def test_the_copy_outlives_the_run_and_is_checked(tmp_path):
         registry.checkpoint(promoted)
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_an_altered_experiment_is_told_and_promoting_again_mends_the_copy(tmp_path, recorded):
+    """A record of before lacks the experiment's hash; the name of the copy's folder has its first digits."""
+    registry = Registry(tmp_path / "service")
+    run, checkpoint = make_run(tmp_path / "run", b"weights")
+    number = registry.promote(run, checkpoint, name="run", why="").number
+    promoted = registry.promoted(number)
+    assert promoted.experiment == experiment_hash(run) and promoted.identity == identity_of(run, checkpoint)
+    if not recorded:
+        promoted = replace(promoted, experiment="")
+    copy = registry.checkpoint(promoted)
+    (copy.parents[1] / "experiment.json").write_text('{"translation_m": 0.5}')
+    assert "was altered: its experiment.json hashes to" in registry.altered(promoted)
+    with pytest.raises(DataError, match="was altered"):
+        registry.checkpoint(promoted)
+    registry.promote(run, checkpoint, name="run", why="")
+    assert registry.altered(promoted) == "" and (copy.parents[1] / "experiment.json").read_text() == "{}"
+    (copy / "policy.safetensors").unlink()
+    assert "holds no readable policy" in registry.altered(promoted)
+
+
+def test_a_change_may_be_made_of_several(tmp_path):
+    """Who holds the registry promotes without waiting for themselves; others wait."""
+    registry = Registry(tmp_path / "service")
+    make_run(tmp_path / "second", b"second")
+    with registry.changing():
+        run = tmp_path / "second"
+        other = threading.Thread(
+            target=Registry(registry.folder).promote,
+            args=(run, run / "checkpoints" / "step_000000007"),
+            kwargs={"name": "second", "why": ""},
+        )
+        other.start()
+        other.join(0.3)
+        assert promote(registry, tmp_path, "first") == 1 and registry.in_service()[0] == 1
+    other.join()
+    assert registry.in_service()[0] == 2
+
+
 def test_an_event_that_nothing_points_to_has_not_happened(tmp_path):
     """Killed between the event's file and the pointer: the state is the old one, and the number is not used again."""
     registry = Registry(tmp_path / "service")
@@ -89,12 +130,48 @@ def test_an_event_that_nothing_points_to_has_not_happened(tmp_path):
     assert third == 3 and [one.number for one in registry.history()] == [1, 3]
 
 
-def test_a_damaged_pointer_is_told(tmp_path):
+@pytest.mark.parametrize(
+    ("pointer", "text"),
+    [
+        ("{", r"in_service\.json cannot be read"),
+        ("[1]", r"in_service\.json cannot be read: it holds \[1\], not an object"),
+        ('{"event": "1"}', r"in_service\.json names no event.*got '1'"),
+        ("{}", r"in_service\.json names no event.*got None"),
+        ('{"event": 7}', r"000007\.json cannot be read"),
+    ],
+)
+def test_a_damaged_pointer_is_told(tmp_path, pointer, text):
     registry = Registry(tmp_path / "service")
     promote(registry, tmp_path, "first")
-    (registry.folder / "in_service.json").write_text("{")
-    with pytest.raises(DataError, match=r"in_service\.json cannot be read"):
+    (registry.folder / "in_service.json").write_text(pointer)
+    with pytest.raises(DataError, match=text):
         registry.in_service()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda event: [event], "not an object"),
+        (lambda event: event | {"serving": []}, "is not event 1"),
+        (lambda event: event | {"parent": 1}, "is not event 1"),
+        (lambda event: event | {"kind": "stolen"}, "is no event: .*stolen"),
+    ],
+)
+def test_a_damaged_event_is_told(tmp_path, change, text):
+    registry = Registry(tmp_path / "service")
+    promote(registry, tmp_path, "first")
+    path = registry.folder / "history" / "000001.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(DataError, match=text):
+        registry.history()
+
+
+def test_what_cannot_be_a_registry_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file is no folder: a registry is one"):
+        Registry(tmp_path / "file")
+    with pytest.raises(ConfigError, match="inner cannot be changed"):
+        promote(Registry(tmp_path / "file" / "inner"), tmp_path, "first")
 
 
 def test_episodes_of_a_deployment_outlive_a_torn_line(tmp_path):
@@ -102,8 +179,8 @@ def test_episodes_of_a_deployment_outlive_a_torn_line(tmp_path):
     assert registry.episodes(1) == []
     registry.add_episode(1, EPISODE)
     path = next((registry.folder / "deployments").iterdir())
-    with path.open("a") as stream:
-        stream.write('{"episode_id": "to')
+    with path.open("ab") as stream:
+        stream.write(b'[1]\n\xff\n{"episode_id": "to')
     assert registry.episodes(1) == [EPISODE]
     registry.add_episode(1, EPISODE)
     assert registry.episodes(1) == [EPISODE, EPISODE] and registry.episodes(2) == []

@@ -10,7 +10,9 @@ import pytest
 from robot_rl.apps.twin_ranking import paired_with_real, real_success, summarize
 from robot_rl.apps.twin_report import success_by_kind
 from robot_rl.betting import betting_interval
+from robot_rl.evaluation_description import Described
 from robot_rl.evaluation_table import EPISODES, REAL, EpisodeRow, read_table, read_trials
+from robot_rl.identity import Identity
 from robot_rl.paired import columns
 from robot_rl.prediction_powered import prediction_powered
 from robot_rl.promotion import PromotionConfig, judge
@@ -34,7 +36,7 @@ def tried(folder: Path, lines: list[str]) -> list[EpisodeRow]:
 def test_evaluate_report_and_promotion_say_the_same(evaluated: list[EpisodeRow]) -> None:
     table = columns(evaluated)
     told, shown = summarize(evaluated)["success"]["new"], success_by_kind(table)["new"]
-    candidate, _ = judge(table, digest("new"), None, PromotionConfig())
+    candidate, _ = judge(table, Described(), Identity(digest("new"), ""), None, PromotionConfig())
     assert (
         candidate is not None and candidate.success == shown["ensemble"] and candidate.alone["point"] == shown["point"]
     )

@@ -87,6 +87,21 @@ def test_without_real_trials_and_films_it_says_so(tmp_path):
     assert "<h2>Failures</h2><p>None.</p>" in text
 
 
+def test_a_guard_that_was_not_there_changed_nothing_that_is_told(tmp_path):
+    folder = write(tmp_path, [row | {"limited_steps": 0} for row in rows({"a": even(0.5, 0.5)}, starts=10)])
+    (folder / "evaluation.json").write_text('{"policies": {}, "configuration": {"guarded": false}}')
+    page, plain = folder / "report.html", folder / "plain.html"
+    assert cli.main(["twin", "report", str(folder)]) == 0
+    text = text_of(page.read_text())
+    assert "Nobody guarded the twins of this evaluation" in text and "0.00%" not in text
+    trials = write(tmp_path / "trials", rows({"a": {"real": 0.5}}, starts=10)) / EPISODES
+    cli.main(["twin", "report", str(folder), "--real", str(trials)])  # the arm was guarded all the same
+    assert "<td>a</td><td>real</td><td>10</td><td>1000</td><td>5.00%</td>" in text_of(page.read_text())
+    (folder / "evaluation.json").unlink()
+    cli.main(["twin", "report", str(folder), "--out", str(plain)])
+    assert "does not say whether its twins were guarded" in text_of(plain.read_text())
+
+
 def test_names_are_escaped(tmp_path):
     folder = write(tmp_path, rows({"<b>a</b>": even(0.5, 0.5)}, starts=10))
     cli.main(["twin", "report", str(folder)])

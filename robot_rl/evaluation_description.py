@@ -1,0 +1,43 @@
+"""What an evaluation says beside its table, in `evaluation.json`: how policies were configured, and the guard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from robot_rl.errors import DataError
+from robot_rl.evaluation_table import DESCRIPTION
+from robot_rl.files import read_object
+
+EXPERIMENT = "experiment_sha256"
+
+
+@dataclass(frozen=True)
+class Described:
+    """What it says; nothing by itself."""
+
+    experiments: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """SHA-256 of the experiment.json of each policy, by its name and the SHA-256 of its checkpoint."""
+    guarded: bool | None = None
+    """Whether commands passed the guard's limits; None where it does not say."""
+
+    def experiment(self, name: str, checkpoint: str) -> str:
+        """Of one policy; "" where it does not say."""
+        return self.experiments.get((name, checkpoint), "")
+
+
+def read_description(folder: Path) -> Described:
+    """What the folder's file says; a missing one says nothing. `DataError` when it cannot be read."""
+    path = folder / DESCRIPTION
+    if not path.exists():
+        return Described()
+    content = read_object(path)
+    try:
+        policies = {
+            (name, one["sha256"]): one[EXPERIMENT] for name, one in content["policies"].items() if EXPERIMENT in one
+        }
+        guarded = content["configuration"].get("guarded")
+    except (TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{path} does not describe an evaluation: {error!r}; evaluating again writes it") from error
+    return Described(policies, guarded if isinstance(guarded, bool) else None)
