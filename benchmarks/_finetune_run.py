@@ -22,6 +22,7 @@ LEVEL, WINDOW = 0.95, 20
 ARMS: dict[str, tuple[str, ...]] = {
     "scratch": ("algorithm=rlpd",),
     "finetune": ("algorithm=rlpd", "init={run}"),
+    "finetune_mixing": ("algorithm=rlpd", "init={run}", "sim_data={run}/episodes"),
     "mixing": ("algorithm=rlpd", "sim_data={run}/episodes"),
     "h2o": ("algorithm=h2o", "sim_data={run}/episodes"),
 }
