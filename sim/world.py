@@ -72,6 +72,7 @@ class SimWorld(ABC):
         self._substeps = max(1, round(1.0 / (config.controller.rate_hz * model.opt.timestep)))
         self._steps = 0
         self._due_s = 0.0
+        self._warnings = [data.warning[kind] for kind in DIVERGENCE]
         self._sound = np.zeros(mujoco.mj_stateSize(model, WHOLE))
         self.diverged = False
         """Whether the simulation has broken down since the last reset; it stands still from then on."""
@@ -95,8 +96,8 @@ class SimWorld(ABC):
         self._place(seed)
         self.arm.start(np.random.default_rng([seed, 1]))
         self._due_s, self._steps, self.diverged = 0.0, 0, False
-        for kind in DIVERGENCE:
-            self.data.warning[kind].number = 0
+        for one in self._warnings:
+            one.number = 0
 
     def advance(self, duration_s: float) -> ArmTarget | None:
         """Step physics by `duration_s`; durations that are no multiple of the time step even out."""
@@ -126,7 +127,7 @@ class SimWorld(ABC):
         if count > 1:
             mujoco.mj_step(model, data, count - 1)
         mujoco.mj_step1(model, data)
-        if any(data.warning[kind].number for kind in DIVERGENCE):
+        if any(one.number for one in self._warnings):
             self._stand_still(count)
 
     def _stand_still(self, count: int) -> None:
