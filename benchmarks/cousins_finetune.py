@@ -11,7 +11,7 @@ person, same start states), interventions, networks and number of updates a step
   scratch          RLPD
   finetune         RLPD that begins with the policy and critics that were learned in the cousins
   mixing           RLPD from scratch, half of each batch from the experience in the cousins
-  finetune_mixing  both: what docs/cousins.md recommends, chosen on the world of seed 1000
+  finetune_mixing  both: what docs/cousins.md recommends
   h2o              mixing with H2O's weights
 
 Figures are environment steps after the first 20 learning episodes in a row of which 95 % succeeded without the person,

@@ -28,6 +28,7 @@ from robot_rl.apps.twins import TwinScene
 from robot_rl.apps.video import Film
 from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.evaluation_table import FILMS, EpisodeRow, write_table
+from robot_rl.identity import experiment_hash
 from robot_rl.typed import to_plain
 from robot_rl.types import FloatArray, TaskState
 from sim.cousins.folder import LAYOUT, MODEL, read_folder
@@ -85,7 +86,7 @@ class Cell:
         made_of = [
             self.candidate.name,
             self.candidate.digest,
-            _digest(self.candidate.run_dir / "experiment.json"),
+            experiment_hash(self.candidate.run_dir),
             to_plain(replace(self.scene, folder=Path())),
             _digest(self.scene.folder / MODEL),
             _digest(self.scene.folder / LAYOUT),
