@@ -26,7 +26,7 @@ from tests.hardware.deploy_ear import Heard, diagnostics
 from tests.untrained import write_policy, write_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.processes]
-EPISODES = 14
+EPISODES = 8
 PERSON_RATE_HZ = 20.0
 
 
