@@ -55,7 +55,7 @@ class Appearance:
     """Colours and light of one draw."""
 
     color_noise: float = 0.0
-    """Standard deviation of each object's colour channels."""
+    """Standard deviation of each object's colour channels about what was seen."""
     light_direction: tuple[float, float, float] = (0.2, 0.3, -1.0)
     """Where the light shines to."""
     light_diffuse: float = 0.7
@@ -196,10 +196,7 @@ def _place(
     model = asset.build()
     _draw_what_collides(model)
     _apply(physics, model)
-    if appearance.color_noise:
-        shift = rng.normal(0.0, appearance.color_noise, 3)
-        for geom in model.geoms:
-            geom.rgba[:3] = np.clip(geom.rgba[:3] + shift, 0.0, 1.0)
+    _tint(model, np.asarray(choice.object.color_rgb) + rng.normal(0.0, appearance.color_noise, 3))
     mass_kg = float(model.compile().body(ROOT).subtreemass[0])
     is_loose = not asset.joints and mass_kg <= PAYLOAD_KG
     frame = spec.worldbody.add_frame(pos=list(choice.pose_base[:3]), quat=list(choice.pose_base[3:]))
@@ -211,6 +208,13 @@ def _place(
     return PlacedAsset(
         name, asset.name, choice.pose_base, asset.half_extents_m, is_loose, choice.distance, joints, affordances
     )
+
+
+def _tint(model: mujoco.MjSpec, color_rgb: FloatArray) -> None:
+    """Shift all colours alike, so that the median one is `color_rgb` (3,), as seen."""
+    shift = color_rgb - np.median([geom.rgba[:3] for geom in model.geoms if geom.group == VISUAL_GROUP], axis=0)
+    for geom in model.geoms:
+        geom.rgba[:3] = np.clip(geom.rgba[:3] + shift, 0.0, 1.0)
 
 
 def _draw_what_collides(model: mujoco.MjSpec) -> None:

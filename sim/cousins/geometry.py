@@ -94,9 +94,13 @@ class Cousins:
     """One of the `count` nearest assets for every object, scaled towards its box; places with errors."""
 
     count: int = 8
-    """How many of the nearest."""
+    """How many of the nearest; 0: the twin, with the same errors."""
     noise: GeometryNoise = field(default_factory=GeometryNoise)
     """Of places and sizes."""
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise ConfigError(f"count must not be negative (0 is the twin), got {self.count}")
 
     def choose(
         self,
@@ -106,6 +110,8 @@ class Cousins:
         index: int,
         rng: np.random.Generator,
     ) -> list[Choice]:
+        if self.count == 0:
+            return RandomisedTwin(self.noise).choose(scene, candidates, suits, index, rng)
         choices = []
         for number, one in enumerate(scene.objects):
             near = [candidate for candidate in candidates[one.name] if suits(one.name, candidate.asset)][: self.count]
@@ -123,6 +129,10 @@ class Mixture:
 
     parts: tuple[Geometry, ...]
     """At least one."""
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ConfigError("a mixture needs at least one part")
 
     def choose(
         self,

@@ -25,7 +25,7 @@ from sim.cousins.family import FamilyWorld, cousin_task, scene_folders
 from sim.cousins.folder import read_folder, write_folder
 from sim.cousins.generate import Order, Recipe, in_processes
 from sim.cousins.generate import generate as generate_scenes
-from sim.cousins.geometry import GeometryNoise, Mixture, RandomisedTwin, Twin, perturbed
+from sim.cousins.geometry import Cousins, GeometryNoise, Mixture, RandomisedTwin, Twin, perturbed
 from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior
 from sim.cousins.scene import OrientedBox, Part, Pose, Scene, SceneObject, Support, View, read_scene, write_scene
 from sim.cousins.tasks import Insert, OpenPart, PutIn, SceneTask, Stack
@@ -290,6 +290,10 @@ def test_a_task_that_the_scene_lacks_says_what_there_is(tmp_path: Path) -> None:
         read_task("shake:object_0", scene)
     with pytest.raises(ConfigError, match="no part of object_1 has a handle"):
         read_task("open:object_1", scene)
+    with pytest.raises(ConfigError, match=r"object_0 has 1 part\(s\), counted from 0; got '-1'"):
+        read_task("open:object_0:-1", scene)
+    with pytest.raises(ConfigError, match="open:OBJECT or"):
+        read_task("open", scene)
     with pytest.raises(ConfigError, match="two different objects"):
         read_task("put:object_1:object_1", scene)
     spec, arm, layout = compose(scene, Twin().choose(scene, {}, lambda name, asset: True, 0, np.random.default_rng(0)))
@@ -314,6 +318,26 @@ def test_errors_of_a_look_have_the_size_that_is_asked_for() -> None:
     assert other.panel.pose_base == pytest.approx(part.panel.pose_base)
     assert other.axis_point_base == pytest.approx(part.axis_point_base)
     assert other.handle.pose_base == pytest.approx(part.handle.pose_base)  # type: ignore[union-attr]
+
+
+def test_no_cousins_are_the_twin_and_what_cannot_be_drawn_is_refused() -> None:
+    scene = bench(cabinet())
+    (choice,) = Cousins(0).choose(scene, {}, lambda name, asset: True, 0, np.random.default_rng(0))
+    assert choice.asset.name == "twin/object_0" and choice.distance == 0.0
+    with pytest.raises(ConfigError, match="0 is the twin"):
+        Cousins(-1)
+    with pytest.raises(ConfigError, match="at least one part"):
+        Mixture(())
+    with pytest.raises(UnknownNameError, match="panda, ur5e"):
+        Recipe(robot="pandaa")
+
+
+def test_assets_take_the_colour_that_was_seen() -> None:
+    can = generate("can", 1)
+    seen = replace(standing("can", can.half_extents_m, 0.45, -0.12), color_rgb=(0.1, 0.6, 0.3))
+    spec, _, layout = compose(bench(seen), [chosen(seen, can)])
+    drawn = [geom.rgba[:3] for geom in spec.body(f"{layout.objects[0].name}/{ROOT}").geoms if geom.group == 1]
+    assert np.median(drawn, axis=0) == pytest.approx(seen.color_rgb, abs=1e-3)
 
 
 def test_priors_and_posteriors_are_drawn_from_as_they_say() -> None:
