@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,7 @@ import pytest
 from robot_rl.apps.cli import main
 from robot_rl.apps.wiring import load_experiment
 from sim.cousins.family import CousinTask
+from sim.cousins.folder import read_layout
 from sim.cousins.hidden import hidden_world
 from sim.cousins.scan import capture_scan, write_scan
 from sim.cousins.scene import read_scene
@@ -76,8 +79,21 @@ def test_one_command_ends_in_a_policy_and_a_page(
     assert isinstance(experiment.task, CousinTask) and experiment.task.curriculum == 40
     assert experiment.task.scenes == (work / "scenes").resolve()
     before = stamps()
-    assert main(["cousins", "demonstrate", str(work), *SMALL, "--jobs", "1"]) == 0
+    assert main(["cousins", "demonstrate", str(work), "--jobs", "1"]) == 0  # with the settings as they were
     assert stamps() == before  # nothing has changed, so nothing is made anew
+    matches = json.loads((work / "matches.json").read_text())
+    matches["object_0"] = matches["object_0"][:1]
+    (work / "matches.json").write_text(json.dumps(matches))
+    assert main(["cousins", "generate", str(work), "--jobs", "1"]) == 0
+    assert stamps()["scenes/scene_0000/scene.xml"] > before["scenes/scene_0000/scene.xml"]
+    assert json.loads((work / "matches.json").read_text()) == matches  # the correction stands
+    placed = read_layout(work / "scenes" / "scene_0001").placed("object_0")
+    assert placed.asset in (matches["object_0"][0]["asset"], "twin/object_0")
+    matches["object_0"] = [{"asset": "generated/boat_1"}]
+    (work / "matches.json").write_text(json.dumps(matches))
+    assert main(["cousins", "generate", str(work), "--jobs", "1"]) == 2
+    assert "unknown asset for object_0" in capsys.readouterr().err
+    before = stamps()
     path = work / "extraction" / "scene.json"
     scene = json.loads(path.read_text())
     scene["objects"][0]["box"]["pose_base"][0] += 0.01
@@ -102,8 +118,41 @@ def test_what_is_wrong_is_said(scan: Path, tmp_path: Path, capsys: pytest.Captur
     assert "depth" in capsys.readouterr().err
     assert main(["cousins", "extract", str(tmp_path / "work"), "recipe.scenes=0"]) == 2
     assert "scenes must be positive" in capsys.readouterr().err
+    assert main(["cousins", "gallery", str(tmp_path / "nothing")]) == 2
+    assert "begin with: robot-rl cousins scan" in capsys.readouterr().err
+    assert main(["cousins", "scan", str(scan), str(scan / "rgb.png")]) == 2
+    assert "cannot be the work folder" in capsys.readouterr().err
+    (tmp_path / "settings.json").write_text("{")
+    assert main(["cousins", "extract", str(tmp_path)]) == 2
+    assert "delete it to begin with the defaults" in capsys.readouterr().err
     assert main(["cousins", "assets", "library.per_category=1"]) == 0
     assert "generated/cabinet_0" in capsys.readouterr().out.replace("│", "")
+
+
+def test_another_scan_is_extracted_anew_whenever_it_was_taken(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, work = tmp_path / "first", tmp_path / "first" / "work"  # a work folder in the scan's
+    shutil.copytree(scan, first)
+    (first / "pose.txt").unlink()
+    for _ in range(2):
+        assert main(["cousins", "scan", str(first), str(work)]) == 0
+    assert sorted(one.name for one in (work / "scan").iterdir()) == ["depth.png", "intrinsics.json", "rgb.png"]
+    assert main(["cousins", "extract", str(work)]) == 0
+    assert read_scene(work / "extraction" / "scene.json").assumptions
+    (work / "task.json").write_text("{}")
+    for one in scan.iterdir():
+        os.utime(one, (1, 1))
+    assert main(["cousins", "scan", str(scan), str(work)]) == 0
+    assert "task.json of the former scan" in capsys.readouterr().out
+    assert main(["cousins", "extract", str(work)]) == 0
+    assert not read_scene(work / "extraction" / "scene.json").assumptions
+    corrected = work / "scan" / "pose.txt"
+    corrected.write_text(corrected.read_text() + "\n")
+    assert main(["cousins", "scan", str(scan), str(work)]) == 0
+    assert corrected.read_text().endswith("\n")  # a correction of the copy stands
+    assert main(["cousins", "scan", str(scan), str(scan)]) == 2
+    assert "name another WORK" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("scan")
@@ -115,7 +164,7 @@ def test_the_users_count_of_parts_is_kept_with_the_work(tmp_path: Path) -> None:
     assert main(["cousins", "extract", str(work), "--parts", "object_0:doors=1"]) == 0
     kinds = [part.kind for part in read_scene(work / "extraction" / "scene.json").objects[0].parts]
     assert kinds == ["door"]
-    assert main(["cousins", "extract", str(work)]) == 0  # and stays
-    assert [part.source for part in read_scene(work / "extraction" / "scene.json").objects[0].parts] == ["user"]
     assert main(["cousins", "extract", str(work), "--parts", "object_7:doors=1"]) == 2
+    assert main(["cousins", "extract", str(work)]) == 0  # and stays, whereas what was wrong is forgotten
+    assert [part.source for part in read_scene(work / "extraction" / "scene.json").objects[0].parts] == ["user"]
     assert main(["cousins", "extract", str(work), "--parts", "object_0:windows=1"]) == 2
