@@ -180,7 +180,7 @@ class CousinsWork:
         """What is to be done: as `words` say, or as task.json does, or the first that the scene suggests."""
         path, scene = self.folder / TASK, self.scene()
         if not words and path.exists():
-            return _read(path, SceneTask)
+            return self._kept_task(path, scene)
         offered = list(suggestions(scene))
         if not words and not offered:
             raise ConfigError("nothing in this scene suggests a task; give one by --task (see --help)")
@@ -189,6 +189,13 @@ class CousinsWork:
             others = f"; also there: {', '.join(offered[1:6])}" if offered[1:] else ""
             self.console.print(f"task: {offered[0]}, the first that the scene suggests{others}")
         _write(path, task)
+        return task
+
+    def _kept_task(self, path: Path, scene: Scene) -> SceneTask:
+        task, names = _read(path, SceneTask), [one.name for one in scene.objects]
+        for name in task.names:
+            if name not in names:
+                raise UnknownNameError(f"object in {path}", name, names)
         return task
 
     def candidates(self) -> dict[str, list[Candidate]]:
@@ -340,7 +347,7 @@ class CousinsWork:
 def _kept(path: Path, name: str, rows: Any, candidates: Sequence[Candidate]) -> list[Candidate]:
     """The candidates that are in the file, in its order."""
     known = {one.asset.name: one for one in candidates}
-    assets = [str(row.get("asset")) for row in rows if isinstance(row, dict)]
+    assets = [str(row.get("asset")) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     if not assets:
         raise DataError(f"{path} has no assets for {name}; mend it, or delete it to match anew")
     for asset in assets:

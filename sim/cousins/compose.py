@@ -21,7 +21,7 @@ from sim.arm import ArmModel
 from sim.assets.asset import ROOT, Affordance, Asset
 from sim.cousins.layout import Contact, PlacedAsset, SceneLayout
 from sim.cousins.physics import Physics
-from sim.cousins.scene import Pose, Scene, SceneObject
+from sim.cousins.scene import Pose, Scene, SceneObject, Vector3
 from sim.rendering import VISUAL_GROUP
 from sim.robosuite_arm import robot_spec
 
@@ -48,6 +48,8 @@ class Choice:
     """Where the centre of the asset's bounding box goes."""
     distance: float = 0.0
     """Between the two, by `sim.cousins.matching`."""
+    color_rgb: Vector3 | None = None
+    """Median colour that it takes; the asset's own when None."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def _place(
     model = asset.build()
     _draw_what_collides(model)
     _apply(physics, model)
-    _tint(model, np.asarray(choice.object.color_rgb) + rng.normal(0.0, appearance.color_noise, 3))
+    _tint(model, choice.color_rgb, rng.normal(0.0, appearance.color_noise, 3))
     mass_kg = float(model.compile().body(ROOT).subtreemass[0])
     is_loose = not asset.joints and mass_kg <= PAYLOAD_KG
     frame = spec.worldbody.add_frame(pos=list(choice.pose_base[:3]), quat=list(choice.pose_base[3:]))
@@ -210,9 +212,11 @@ def _place(
     )
 
 
-def _tint(model: mujoco.MjSpec, color_rgb: FloatArray) -> None:
-    """Shift all colours alike, so that the median one is `color_rgb` (3,), as seen."""
-    shift = color_rgb - np.median([geom.rgba[:3] for geom in model.geoms if geom.group == VISUAL_GROUP], axis=0)
+def _tint(model: mujoco.MjSpec, color_rgb: Vector3 | None, shift: FloatArray) -> None:
+    """Shift all colours alike, by `shift` (3,) from where the median one is `color_rgb`."""
+    if color_rgb is not None:
+        own = [geom.rgba[:3] for geom in model.geoms if geom.group == VISUAL_GROUP]
+        shift = shift + color_rgb - np.median(own, axis=0)
     for geom in model.geoms:
         geom.rgba[:3] = np.clip(geom.rgba[:3] + shift, 0.0, 1.0)
 

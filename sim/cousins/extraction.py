@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -33,7 +34,7 @@ from sim.cousins.projection import label_pixels, silhouette
 from sim.cousins.robot_mask import without_robot
 from sim.cousins.scan import Scan
 from sim.cousins.scan_folder import read_scan
-from sim.cousins.scene import Scene, SceneObject, Support, read_scene, write_scene
+from sim.cousins.scene import Scene, SceneObject, Support, check_names, read_scene, write_scene
 from sim.cousins.segmentation import segment
 from sim.cousins.separation import SeparationConfig, clusters, things_mask
 from sim.cousins.steps import Steps, read_plain, write_plain
@@ -69,6 +70,9 @@ class Supports:
     supports: tuple[Support, ...]
     """Tables, floor, walls."""
 
+    def __post_init__(self) -> None:
+        check_names(self.supports)
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -76,6 +80,9 @@ class Objects:
 
     objects: tuple[SceneObject, ...]
     """Named by the number of their cluster."""
+
+    def __post_init__(self) -> None:
+        check_names(self.objects)
 
 
 def extract(folder: Path, work: Path, config: ExtractionConfig, scan: Scan | None = None) -> Scene:
@@ -243,7 +250,7 @@ def read_labels(path: Path, points: int) -> tuple[IntArray, BoolArray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             labels, protruding = arrays["labels"], arrays["protruding"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} holds no labels: {error}; delete it to separate anew") from error
     if labels.shape != (points,) or protruding.shape != (points,) or labels.dtype.kind != "i":
         raise DataError(f"{path}: labels and protruding must be ({points},), one integer per point of cloud.npz")

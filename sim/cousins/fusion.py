@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -65,7 +66,7 @@ class Cloud:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return Cloud(arrays["points"], arrays["colors"], arrays["origins"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{path} is no cloud (points, colors, origins): {error}; delete it to fuse anew") from error
 
 

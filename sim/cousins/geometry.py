@@ -147,7 +147,7 @@ class Mixture:
 
 
 def _fitted(seen: SceneObject) -> Choice:
-    return Choice(seen, fit_asset(seen), seen.box.pose_base)
+    return Choice(seen, fit_asset(seen), seen.box.pose_base, color_rgb=seen.color_rgb)
 
 
 def _noisy(seen: SceneObject, noise: GeometryNoise, rng: np.random.Generator) -> Choice:
@@ -175,7 +175,7 @@ def _cousin(seen: SceneObject, candidate: Candidate, noise: GeometryNoise, rng: 
     bottom = _lowest(seen.box)
     up = np.abs(frames.quat_to_matrix(moved[3:])[2]) @ np.asarray(asset.half_extents_m)
     moved[2] = bottom + up
-    return Choice(seen, asset, _pose(moved), candidate.distance)
+    return Choice(seen, asset, _pose(moved), candidate.distance, seen.color_rgb)
 
 
 def perturbed(seen: SceneObject, noise: GeometryNoise, rng: np.random.Generator) -> SceneObject:

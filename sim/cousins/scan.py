@@ -196,7 +196,7 @@ def read_depth(path: Path, scale_m: float) -> NDArray[np.float32]:
     if path.suffix == ".npy":
         try:
             depth = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{path} is no array of numbers: {error}") from error
         if depth.dtype.kind != "f" or depth.ndim != 2:
             raise DataError(f"{path} is {depth.dtype} {depth.shape}; save a float array (H, W) in metres")

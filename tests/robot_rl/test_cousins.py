@@ -89,6 +89,15 @@ def test_one_command_ends_in_a_policy_and_a_page(
     assert json.loads((work / "matches.json").read_text()) == matches  # the correction stands
     placed = read_layout(work / "scenes" / "scene_0001").placed("object_0")
     assert placed.asset in (matches["object_0"][0]["asset"], "twin/object_0")
+    task = (work / "task.json").read_text()
+    (work / "task.json").write_text(task.replace("object_0", "object_7"))
+    assert main(["cousins", "generate", str(work), "--jobs", "1"]) == 2
+    assert "task.json 'object_7'; valid choices: object_0" in capsys.readouterr().err
+    (work / "task.json").write_text(task)
+    (work / "matches.json").write_text('{"object_0": 3}')
+    for stage, message in (("generate", "no assets for object_0"), ("gallery", "distance and terms for object_0")):
+        assert main(["cousins", stage, str(work), "--jobs", "1"]) == 2
+        assert message in capsys.readouterr().err
     matches["object_0"] = [{"asset": "generated/boat_1"}]
     (work / "matches.json").write_text(json.dumps(matches))
     assert main(["cousins", "generate", str(work), "--jobs", "1"]) == 2

@@ -15,6 +15,7 @@ from robot_rl.apps.players import make_cousin_demonstrations
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from robot_rl.loop import run_episode
+from robot_rl.typed import to_plain
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
 from sim.assets.asset import ROOT, Asset
 from sim.assets.generators import generate
@@ -115,6 +116,18 @@ def test_a_scene_reads_back_what_was_written(tmp_path: Path) -> None:
     (tmp_path / "scene.json").write_text('{"supports": [], "objects": [{"name": "x"}]}')
     with pytest.raises(DataError, match="box"):
         read_scene(tmp_path / "scene.json")
+    content = to_plain(scene)
+    for change, message in (
+        ({"name": "object_1"}, "two things are called 'object_1'"),
+        ({"name": "table_0"}, "two things are called 'table_0'"),
+        ({"name": "../a"}, r"'\.\./a' .* letters"),
+        ({"category": "teapot"}, "valid choices: .*bowl.*unknown"),
+        ({"color_rgb": [2.0, 0.0, 0.0]}, "0 \\.\\.\\. 1"),
+    ):
+        first, second = content["objects"]
+        (tmp_path / "scene.json").write_text(json.dumps(content | {"objects": [first | change, second]}))
+        with pytest.raises(DataError, match=message):
+            read_scene(tmp_path / "scene.json")
 
 
 def test_things_come_to_rest_where_they_stand() -> None:
@@ -335,7 +348,8 @@ def test_no_cousins_are_the_twin_and_what_cannot_be_drawn_is_refused() -> None:
 def test_assets_take_the_colour_that_was_seen() -> None:
     can = generate("can", 1)
     seen = replace(standing("can", can.half_extents_m, 0.45, -0.12), color_rgb=(0.1, 0.6, 0.3))
-    spec, _, layout = compose(bench(seen), [chosen(seen, can)])
+    choices = Twin().choose(bench(seen), {}, lambda name, asset: True, 0, np.random.default_rng(0))
+    spec, _, layout = compose(bench(seen), choices)
     drawn = [geom.rgba[:3] for geom in spec.body(f"{layout.objects[0].name}/{ROOT}").geoms if geom.group == 1]
     assert np.median(drawn, axis=0) == pytest.approx(seen.color_rgb, abs=1e-3)
 
