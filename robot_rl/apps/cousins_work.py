@@ -49,6 +49,8 @@ from sim.cousins.family import CousinTask, cousin_task
 from sim.cousins.generate import Order, Recipe, Run, generate
 from sim.cousins.matching import Candidate, MatchWeights, load_seen, match
 from sim.cousins.physics import PhysicsPosterior, PhysicsPrior
+from sim.cousins.plugins import Perceiver
+from sim.cousins.scan import Scan, write_scan
 from sim.cousins.scan_folder import read_scan
 from sim.cousins.scene import Scene
 from sim.cousins.tasks import SceneTask
@@ -67,6 +69,8 @@ KEPT_CANDIDATES = 128
 class CousinsConfig:
     """Everything that the stages depend on; conf/cousins.yaml."""
 
+    depth: Perceiver | None = None
+    """Plug-in for scans without depth, such as `sim.cousins.plugins.MetricDepth`."""
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     """Scan to scene."""
     library: LibraryConfig = field(default_factory=LibraryConfig)
@@ -115,16 +119,16 @@ class CousinsWork:
     def scan(self, source: Path) -> None:
         """Check the scan in `source` and take a copy of it, unless it has been taken (and perhaps corrected) before."""
         target = self.folder / SCAN
-        scan = read_scan(source)
+        scan = read_scan(source, self.config.depth)
         if source.resolve() == self.folder.resolve() or target.resolve() in source.resolve().parents:
             raise ConfigError(f"SCAN {source} is where WORK {self.folder} keeps its own files; name another WORK")
         if source.resolve() != target.resolve():
-            self._take(source, target)
+            self._take(source, target, scan)
         for assumption in scan.assumptions:
             self.console.print(f"[yellow]assumed:[/yellow] {assumption}")
         self.console.print(f"scan: {len(scan.views)} view(s) of {scan.views[0].view.image_hw}")
 
-    def _take(self, source: Path, target: Path) -> None:
+    def _take(self, source: Path, target: Path, scan: Scan) -> None:
         """Copy `source`, as files of now: what rests on another scan's is older, whenever this one was taken."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +140,8 @@ class CousinsWork:
             files = [one for one in files if self.folder.resolve() not in one.resolve().parents]
         names = [str(one.relative_to(source)) for one in files]
         said = [name for name in (TASK, COUNTS) if (self.folder / name).exists()]
-        if self._renew(target, digest(names, [hashlib.sha256(one.read_bytes()).hexdigest() for one in files])) and said:
+        contents = [hashlib.sha256(one.read_bytes()).hexdigest() for one in files]
+        if self._renew(target, digest(names, contents, self.config.depth)) and said:
             self.console.print(
                 f"[yellow]{' and '.join(said)} of the former scan stay; delete what is not so now[/yellow]"
             )
@@ -146,6 +151,8 @@ class CousinsWork:
         for name, one in zip(names, files, strict=True):
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(one, partial / name)
+        if self.config.depth is not None:
+            write_scan(partial, scan)  # with what was estimated, and that it was
         partial.rename(target)
 
     def scene(self) -> Scene:

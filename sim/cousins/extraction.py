@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import cv2
@@ -29,7 +28,7 @@ from sim.cousins.joining import Joiner, JoiningConfig
 from sim.cousins.overlay import draw_scene
 from sim.cousins.perception import masks_of, named, perceive, read_percept, write_percept
 from sim.cousins.planes import PlaneConfig, find_supports
-from sim.cousins.plugins import Percept
+from sim.cousins.plugins import Perceiver, Percept
 from sim.cousins.projection import label_pixels, silhouette
 from sim.cousins.robot_mask import without_robot
 from sim.cousins.scan import Scan
@@ -59,7 +58,7 @@ class ExtractionConfig:
     """Solids and categories."""
     articulation: ArticulationConfig = field(default_factory=ArticulationConfig)
     """Doors, drawers and lids."""
-    perceivers: tuple[Any, ...] = ()
+    perceivers: tuple[Perceiver, ...] = ()
     """Plug-ins (`sim.cousins.plugins`), in order: masks part things, names of categories name them. None by default."""
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from robot_rl import frames
-from robot_rl.errors import DataError
+from robot_rl.errors import ConfigError, DataError
 from robot_rl.types import BoolArray, FloatArray, IntArray
 from sim.cousins.scan import Scan, ScanView
 
@@ -38,6 +38,10 @@ class FusionConfig:
     """Points with fewer than `min_neighbours` others within are outliers."""
     min_neighbours: int = 6
     """See `outlier_radius_m`."""
+
+    def __post_init__(self) -> None:
+        if not min(self.voxel_m, self.max_range_m) > 0.0:
+            raise ConfigError(f"voxel_m and max_range_m must be positive, got {self.voxel_m}, {self.max_range_m}")
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ MIN_DEPTH_SHARE = 0.01
 """A picture with depth at fewer of its pixels is refused."""
 NEEDS_DEPTH = (
     "one colour picture does not tell how far and how large things are. Add aligned depth (depth.png in millimetres"
-    " or depth.npy in metres), or configure a depth plug-in with weights on disk (sim.cousins.plugins.MetricDepth)"
+    " or depth.npy in metres), or configure a depth plug-in with weights on disk"
+    " ('depth={_target_: sim.cousins.plugins.MetricDepth, weights: FOLDER}')"
 )
 
 

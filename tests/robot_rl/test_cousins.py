@@ -6,18 +6,23 @@ import json
 import os
 import re
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
 from robot_rl.apps.cli import main
+from robot_rl.apps.cousins_work import CousinsConfig, CousinsWork
 from robot_rl.apps.wiring import load_experiment
 from sim.cousins.family import CousinTask
 from sim.cousins.folder import read_layout
 from sim.cousins.hidden import hidden_world
-from sim.cousins.scan import capture_scan, write_scan
+from sim.cousins.plugins import Percept
+from sim.cousins.scan import capture_scan, read_depth, write_scan
+from sim.cousins.scan_folder import read_scan
 from sim.cousins.scene import read_scene
 from sim.rendering import choose_gl
 
@@ -162,6 +167,32 @@ def test_another_scan_is_extracted_anew_whenever_it_was_taken(
     assert corrected.read_text().endswith("\n")  # a correction of the copy stands
     assert main(["cousins", "scan", str(scan), str(scan)]) == 2
     assert "name another WORK" in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class Known:
+    """A depth plug-in that knows."""
+
+    path: Path
+
+    def add(self, color: np.ndarray, found: Percept) -> Percept:
+        return replace(found, depth_m=read_depth(self.path, 0.001))
+
+
+def test_a_plug_in_gives_depth_to_a_scan_without(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat = tmp_path / "flat"
+    shutil.copytree(scan, flat, ignore=shutil.ignore_patterns("depth*"))
+    absent = f"depth={{_target_: sim.cousins.plugins.MetricDepth, weights: {tmp_path}}}"
+    assert main(["cousins", "scan", str(flat), str(tmp_path / "work"), absent]) == 2
+    assert "huggingface-cli download" in capsys.readouterr().err
+    CousinsWork(tmp_path / "work", CousinsConfig(depth=Known(scan / "depth.png")), Console()).scan(flat)
+    taken = read_scan(tmp_path / "work" / "scan")
+    true = read_depth(scan / "depth.png", 0.001)
+    near = true < 6.0  # what 16 bits hold
+    assert taken.views[0].depth_m[near] == pytest.approx(true[near], abs=1e-4)
+    assert taken.assumptions == ("depth was not measured: Known estimated it from the picture",)
 
 
 @pytest.mark.usefixtures("scan")
