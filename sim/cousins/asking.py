@@ -45,11 +45,11 @@ def suggestions(scene: Scene) -> Iterator[str]:
     lifted = [one for one in scene.objects if is_liftable(one)]
     for item in lifted:
         for container in scene.objects:
-            if container.category in CONTAINERS and container is not item:
+            if container.category in CONTAINERS and container.name not in (item.name, item.support):
                 yield f"put:{item.name}:{container.name}"
     for item in lifted:
         for base in lifted:
-            if base is not item and base.category == "box":
+            if base.name not in (item.name, item.support) and base.category == "box":
                 yield f"stack:{item.name}:{base.name}"
 
 

@@ -91,7 +91,7 @@ def compose(
     placed = [
         _place(bare, choice, physics, appearance, np.random.default_rng([seed, i])) for i, choice in enumerate(choices)
     ]
-    poses, contacts, moved_m = settle(bare, [one.name for one in placed if one.is_loose])
+    poses, contacts, moved_m = settle(bare, [one.name for one in _carriers_first(placed, scene) if one.is_loose])
     placed = [replace(one, pose_base=poses.get(one.name, one.pose_base)) for one in placed]
     spec = _surroundings(scene, appearance)
     arm_spec, arm = robot_spec(robot, robot_faces)
@@ -102,8 +102,16 @@ def compose(
     return spec, arm, layout
 
 
+def _carriers_first(placed: Sequence[PlacedAsset], scene: Scene) -> list[PlacedAsset]:
+    """What stands on the table before what stands on or in it, and so on; lower things first."""
+    return sorted(placed, key=lambda one: (len(scene.carriers(one.name)), one.pose_base[2]))
+
+
 def settle(spec: mujoco.MjSpec, loose: Sequence[str]) -> tuple[Mapping[str, Pose], tuple[Contact, ...], float]:
-    """Resting poses of the `loose` objects, residual penetrations, and the farthest move in metres."""
+    """Resting poses of the `loose` objects, residual penetrations, and the farthest move in metres.
+
+    Those that others stand on come first in `loose`.
+    """
     model = spec.compile()
     data = mujoco.MjData(model)
     addresses = {name: int(model.joint(model.body(f"{name}/{ROOT}").jntadr[0]).qposadr[0]) for name in loose}
@@ -125,13 +133,15 @@ def settle(spec: mujoco.MjSpec, loose: Sequence[str]) -> tuple[Mapping[str, Pose
 
 
 def _lift_clear(model: mujoco.MjModel, data: mujoco.MjData, addresses: Mapping[str, int]) -> None:
-    """Raise loose objects, lowest first, until none overlaps anything by more than a millimetre."""
-    for _name, address in sorted(addresses.items(), key=lambda item: data.qpos[item[1] + 2]):
+    """Raise loose objects until none overlaps, by more than a millimetre, what is fixed or comes before it."""
+    waiting = {name: int(model.body(f"{name}/{ROOT}").id) for name in addresses}
+    for name, address in addresses.items():
+        body = waiting.pop(name)
         for _ in range(50):
             mujoco.mj_forward(model, data)
-            body = model.jnt_bodyid[model.jnt_qposadr.tolist().index(address)]
-            geoms = model.body_rootid[model.geom_bodyid[data.contact.geom]] == body
-            depths = -data.contact.dist[geoms.any(1)]
+            pairs = model.body_rootid[model.geom_bodyid[data.contact.geom]]  # (contacts, 2)
+            counts = (pairs == body).any(1) & ~np.isin(pairs, list(waiting.values())).any(1)
+            depths = -data.contact.dist[counts]
             if not (depths > CLEAR_M).any():
                 break
             data.qpos[address + 2] += float(depths.max())

@@ -160,6 +160,15 @@ class Scene:
     def __post_init__(self) -> None:
         check_names((*self.supports, *self.objects))
 
+    def carriers(self, name: str) -> tuple[str, ...]:
+        """The objects below that one, from what it stands on or in down to what stands on a support."""
+        on, found = {one.name: one.support for one in self.objects}, []
+        below = on.get(name, "")
+        while below in on and below not in found and below != name:
+            found.append(below)
+            below = on[below]
+        return tuple(found)
+
 
 def write_scene(path: Path, scene: Scene) -> None:
     """Write `scene` as JSON, whole or not at all."""

@@ -21,12 +21,14 @@ from sim.assets.asset import ROOT, Asset
 from sim.assets.generators import generate
 from sim.assets.pegs import Peg, Socket
 from sim.cousins.asking import read_task, suggestions
+from sim.cousins.boxes import _in_container
 from sim.cousins.compose import Choice, compose
 from sim.cousins.family import FamilyWorld, cousin_task, scene_folders
 from sim.cousins.folder import read_folder, write_folder
 from sim.cousins.generate import Order, Recipe, in_processes
 from sim.cousins.generate import generate as generate_scenes
-from sim.cousins.geometry import Cousins, GeometryNoise, Mixture, RandomisedTwin, Twin, perturbed
+from sim.cousins.geometry import Cousins, Geometry, GeometryNoise, Mixture, RandomisedTwin, Twin, perturbed
+from sim.cousins.matching import Candidate
 from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior
 from sim.cousins.scene import OrientedBox, Part, Pose, Scene, SceneObject, Support, View, read_scene, write_scene
 from sim.cousins.tasks import Insert, OpenPart, PutIn, SceneTask, Stack
@@ -58,6 +60,11 @@ def view() -> View:
 
 def standing(name: str, half: tuple[float, float, float], x: float, y: float, yaw: float = 0.0) -> SceneObject:
     return SceneObject(name, OrientedBox(at(x, y, TABLE_M + half[2], yaw), half), (0.5, 0.5, 0.5), support="table_0")
+
+
+def scale_to(asset: Asset, seen: SceneObject) -> tuple[float, float, float]:
+    x, y, z = (float(wanted / has) for wanted, has in zip(seen.box.half_extents_m, asset.half_extents_m, strict=True))
+    return x, y, z
 
 
 def cabinet(is_drawer: bool = False) -> SceneObject:
@@ -142,6 +149,43 @@ def test_things_come_to_rest_where_they_stand() -> None:
     assert all(contact.penetration_m < 1e-3 for contact in layout.contacts)
     assert layout.settled_m < 0.02
     assert spec.compile().body(arm.base_body).pos == pytest.approx([0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("geometry", [Twin(), RandomisedTwin(), Cousins(2)])
+def test_what_stands_on_something_stays_on_it(geometry: Geometry) -> None:
+    base = replace(standing("object_0", (0.05, 0.05, 0.03), 0.5, 0.0), category="box")
+    item = replace(standing("object_1", (0.02, 0.02, 0.02), 0.51, 0.0), category="box", support="object_0")
+    pose = item.box.pose_base
+    item = replace(item, box=replace(item.box, pose_base=(*pose[:2], pose[2] + 0.055, *pose[3:])))  # 5 mm too low
+    scene = bench(base, item)
+    boxes = [generate("box", seed) for seed in range(2)]
+    candidates = {
+        one.name: [Candidate(asset, 0.1, {}, one.box.pose_base, scale_to(asset, one)) for asset in boxes]
+        for one in scene.objects
+    }
+    for index in range(6):
+        rng = np.random.default_rng(index)
+        _, _, layout = compose(scene, geometry.choose(scene, candidates, lambda name, asset: True, index, rng))
+        below, above = (layout.placed(name) for name in ("object_0", "object_1"))
+        assert below.pose_base[2] == pytest.approx(TABLE_M + below.half_extents_m[2], abs=2e-3)
+        height = below.half_extents_m[2] + above.half_extents_m[2]
+        assert above.pose_base[2] - below.pose_base[2] == pytest.approx(height, abs=2e-3)
+
+
+def test_what_lies_in_a_bowl_stays_in_it() -> None:
+    bowl = generate("bowl", 2)
+    outer = replace(standing("object_0", bowl.half_extents_m, 0.5, 0.1), category="bowl")
+    item = replace(standing("object_1", (0.012, 0.012, 0.03), 0.5, 0.1), category="box")  # through the floor, as fitted
+    item = _in_container(item, [outer, item])
+    assert item.support == "object_0" and _in_container(outer, [outer, item]).support == "table_0"
+    scene = bench(outer, item)
+    assert scene.carriers("object_1") == ("object_0",) and not list(suggestions(scene))
+    box = Twin().choose(bench(item), {}, lambda name, asset: True, 0, np.random.default_rng(0))
+    _, _, layout = compose(scene, [replace(chosen(outer, bowl), pose_base=outer.box.pose_base), *box])
+    below, above = (layout.placed(name) for name in ("object_0", "object_1"))
+    assert below.pose_base[2] == pytest.approx(TABLE_M + bowl.half_extents_m[2], abs=2e-3)
+    assert np.linalg.norm(np.subtract(above.pose_base[:2], below.pose_base[:2])) < bowl.half_extents_m[0]
+    assert above.pose_base[2] > below.pose_base[2] - bowl.half_extents_m[2] + 0.012
 
 
 def test_overlaps_that_cannot_be_settled_are_reported() -> None:
