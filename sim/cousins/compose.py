@@ -1,6 +1,6 @@
 """Assets placed in a scene, with a robot, settled: the model that a cousin is.
 
-World and base frame are one: the arm stands at the origin. Loose objects are lifted clear of what they overlap and
+World and base frame are one: the arm stands at the origin. Loose objects are moved clear of what they overlap and
 dropped, without the robot; what remains of overlaps afterwards is reported and not hidden.
 """
 
@@ -32,6 +32,9 @@ SETTLE_S = 2.0
 RESTING_M_S = 2e-3
 REPORTED_M = 1e-4
 CLEAR_M = 1e-3
+CLEAR_TRIES = 50
+LEVEL = 0.7
+"""Vertical part of a contact's normal above which one thing is on the other and not beside it."""
 CAMERA_FROM_OPENCV = np.array([0.0, 1.0, 0.0, 0.0])
 """MuJoCo's cameras look along -z with y up; ours along z with y down."""
 
@@ -115,7 +118,7 @@ def settle(spec: mujoco.MjSpec, loose: Sequence[str]) -> tuple[Mapping[str, Pose
     model = spec.compile()
     data = mujoco.MjData(model)
     addresses = {name: int(model.joint(model.body(f"{name}/{ROOT}").jntadr[0]).qposadr[0]) for name in loose}
-    _lift_clear(model, data, addresses)
+    _move_clear(model, data, addresses)
     before = {name: data.body(f"{name}/{ROOT}").xpos.copy() for name in loose}
     steps = round(SETTLE_S / model.opt.timestep)
     for step in range(steps):
@@ -132,19 +135,26 @@ def settle(spec: mujoco.MjSpec, loose: Sequence[str]) -> tuple[Mapping[str, Pose
     return poses, _penetrations(model, data), moved_m
 
 
-def _lift_clear(model: mujoco.MjModel, data: mujoco.MjData, addresses: Mapping[str, int]) -> None:
-    """Raise loose objects until none overlaps, by more than a millimetre, what is fixed or comes before it."""
+def _move_clear(model: mujoco.MjModel, data: mujoco.MjData, addresses: Mapping[str, int]) -> None:
+    """Move loose objects until none overlaps, by more than a millimetre, what is fixed or comes before it.
+
+    Aside where they overlap sideways, while that helps; else up.
+    """
     waiting = {name: int(model.body(f"{name}/{ROOT}").id) for name in addresses}
     for name, address in addresses.items():
         body = waiting.pop(name)
-        for _ in range(50):
+        for attempt in range(2 * CLEAR_TRIES):
             mujoco.mj_forward(model, data)
             pairs = model.body_rootid[model.geom_bodyid[data.contact.geom]]  # (contacts, 2)
             counts = (pairs == body).any(1) & ~np.isin(pairs, list(waiting.values())).any(1)
-            depths = -data.contact.dist[counts]
+            depths = np.where(counts, -data.contact.dist, 0.0)
             if not (depths > CLEAR_M).any():
                 break
-            data.qpos[address + 2] += float(depths.max())
+            deepest = int(depths.argmax())
+            away = data.contact.frame[deepest, :3] * (1.0 if pairs[deepest, 1] == body else -1.0)
+            if abs(away[2]) > LEVEL or attempt >= CLEAR_TRIES:
+                away = np.array([0.0, 0.0, 1.0])
+            data.qpos[address : address + 3] += depths[deepest] * away
     mujoco.mj_forward(model, data)
 
 

@@ -172,6 +172,15 @@ def test_what_stands_on_something_stays_on_it(geometry: Geometry) -> None:
         assert above.pose_base[2] - below.pose_base[2] == pytest.approx(height, abs=2e-3)
 
 
+def test_overlapping_neighbours_are_moved_aside_and_stay_upright() -> None:
+    half = (0.03, 0.03, 0.06)
+    scene = bench(*(replace(standing(f"object_{i}", half, 0.5, 0.05 * i), category="box") for i in range(3)))
+    _, _, layout = compose(scene, Twin().choose(scene, {}, lambda name, asset: True, 0, np.random.default_rng(0)))
+    for i, one in enumerate(layout.objects):
+        assert one.pose_base[2] == pytest.approx(TABLE_M + half[2], abs=1e-3)
+        assert one.pose_base[:2] == pytest.approx((0.5, 0.06 * i), abs=3e-3)
+
+
 def test_what_lies_in_a_bowl_stays_in_it() -> None:
     bowl = generate("bowl", 2)
     outer = replace(standing("object_0", bowl.half_extents_m, 0.5, 0.1), category="bowl")
