@@ -17,8 +17,12 @@ class UnknownNameError(ConfigError):
     """A name that is not among the registered ones."""
 
     def __init__(self, kind: str, name: str, valid: Iterable[str]) -> None:
-        choices = ", ".join(sorted(valid)) or "(none registered)"
+        self._parts = kind, name, sorted(valid)
+        choices = ", ".join(self._parts[2]) or "(none registered)"
         super().__init__(f"unknown {kind} {name!r}; valid choices: {choices}")
+
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str]]]:
+        return type(self), self._parts  # else it could not leave the process of a pool that it was raised in
 
 
 class SpecError(RobotRlError):

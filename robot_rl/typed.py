@@ -131,6 +131,8 @@ def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
         if value not in by_value:
             raise UnknownNameError(path, str(value), map(str, by_value))
         return by_value[value]
+    if getattr(hint, "_is_protocol", False):
+        raise ConfigError(f"{path} must be a mapping with `{TARGET_KEY}: package.module.Class`, got {value!r}")
     if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     wanted = getattr(hint, "__name__", str(hint))

@@ -10,8 +10,9 @@
 SCAN is a folder of colour, depth and intrinsics (rgb.png, depth.png, intrinsics.json; pose.json with the camera in the
 arm's base frame; excitation.npz with a log of the arm in motion), or one with views.json. Every stage's files lie in
 WORK: look at them, correct one by hand (boxes in extraction/boxes.json, parts in extraction/parts.json, the scene in
-extraction/scene.json, task.json), and the same command makes anew what rests on it, and nothing else. Ctrl-C keeps what
-is whole. Settings: conf/cousins.yaml.
+extraction/scene.json, matches.json, task.json), and the same command makes anew what rests on it, and nothing else.
+Ctrl-C keeps what is whole. Settings (key=value, CousinsConfig in robot_rl/apps/cousins_work.py) are kept in
+WORK/settings.json for the commands that follow.
 
 Tasks: open:OBJECT[:PART], put:ITEM:CONTAINER, stack:ITEM:BASE, insert:ITEM:SOCKET; without --task the first that the
 scene suggests, which is said. Doors and drawers that were not seen, or wrongly: --parts object_0:doors=1,drawers=2
@@ -21,8 +22,9 @@ scene suggests, which is said. Doors and drawers that were not seen, or wrongly:
 from __future__ import annotations
 
 import argparse
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -32,10 +34,12 @@ from rich.table import Column, Table
 from robot_rl.apps.config import compose, positive
 from robot_rl.apps.cousins_gallery import write_gallery
 from robot_rl.apps.cousins_work import FAMILY, POLICY, STAGES, CousinsConfig, CousinsWork
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, DataError
+from robot_rl.files import write_file
 from sim.assets.library import Library
 from sim.cousins.generate import in_processes, on_ray
 
+SETTINGS = "settings.json"
 PATHS = {"make": ("SCAN", "WORK"), "scan": ("SCAN", "WORK"), "capture": ("SCAN",), "assets": ()}
 """Which folders a stage is given; WORK alone where nothing else is said."""
 
@@ -63,7 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     console = Console()
     paths = [Path(word) for word in args.words if "=" not in word]
-    config = compose("cousins", [word for word in args.words if "=" in word], CousinsConfig)
+    words = [word for word in args.words if "=" in word]
+    config = compose("cousins", words, CousinsConfig)
     wanted = PATHS.get(args.stage, ("WORK",))
     if len(paths) != len(wanted):
         raise ConfigError(
@@ -75,9 +80,15 @@ def run(args: argparse.Namespace) -> int:
         console.print(_listing(config))
         return 0
     places = on_ray if args.ray else in_processes(args.jobs)
-    work = CousinsWork(paths[-1], config, console, args.jobs, places)
+    words = _settings(paths[-1], words)
+    work = CousinsWork(paths[-1], compose("cousins", words, CousinsConfig), console, args.jobs, places)
     if args.stage in ("make", "scan"):
         work.scan(paths[0])
+    if not work.folder.is_dir():
+        raise ConfigError(f"no folder {work.folder}; begin with: robot-rl cousins scan SCAN {work.folder}")
+    if words:
+        write_file(work.folder / SETTINGS, json.dumps(words, indent=1) + "\n")
+        console.print(f"settings: {' '.join(words)}", markup=False, highlight=False)
     if args.parts:
         work.parts(args.parts)
     if args.task:
@@ -94,6 +105,20 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"the policy: robot-rl evaluate {policy}")
         console.print(f"behind the guard, in real time: robot-rl up graph=deploy policy={policy} task={family}")
     return 0
+
+
+def _settings(folder: Path, words: Sequence[str]) -> list[str]:
+    """What was set in this work folder before and is not set anew, then `words`."""
+    path = folder / SETTINGS
+    try:
+        before = json.loads(path.read_text()) if path.exists() else []
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}; mend it, or delete it to begin with the defaults") from error
+    if not isinstance(before, list) or not all(isinstance(one, str) and "=" in one for one in before):
+        raise DataError(f'{path} must be a list of "key=value"; mend it, or delete it to begin with the defaults')
+    keys = [word.partition("=")[0] for word in words]
+    kept = [one for one in before if not any(f"{one.partition('=')[0]}.".startswith(f"{key}.") for key in keys)]
+    return [*kept, *words]
 
 
 def _capture(target: Path, args: argparse.Namespace, console: Console) -> int:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import html
-import json
 from pathlib import Path
-from typing import Any
 
 import imageio.v3 as imageio
 import mujoco
@@ -16,7 +14,7 @@ from data.store import EpisodeStore
 from robot_rl.apps.cousins_work import EPISODES, EXTRACTION, MATCHES, RESULTS, SCAN, SCENES, TASK, CousinsWork
 from robot_rl.apps.page import page, picture
 from robot_rl.errors import ConfigError, DataError
-from robot_rl.files import write_file
+from robot_rl.files import read_object, write_file
 from sim.cousins.family import scene_folders
 from sim.cousins.folder import read_folder
 from sim.cousins.layout import Contact, SceneLayout
@@ -54,15 +52,18 @@ def _matches(folder: Path) -> str:
     if not path.exists():
         return ""
     tables = []
-    for name, rows in _json(path).items():
-        shown = rows[:SHOWN_MATCHES]
-        terms = sorted({term for row in shown for term in row["terms"]})
+    for name, rows in read_object(path).items():
+        try:
+            shown = [(row["asset"], float(row["distance"]), dict(row["terms"])) for row in rows[:SHOWN_MATCHES]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path}: no assets with distance and terms for {name}; mend it, or delete it") from error
+        terms = sorted({term for _, _, by_term in shown for term in by_term})
         head = "".join(f"<th>{html.escape(term)}</th>" for term in ("asset", "distance", *terms))
         body = "".join(
-            f"<tr><td>{html.escape(row['asset'])}</td><td>{row['distance']:.3f}</td>"
-            + "".join(f"<td>{row['terms'][term]:.2f}</td>" if term in row["terms"] else "<td></td>" for term in terms)
+            f"<tr><td>{html.escape(asset)}</td><td>{distance:.3f}</td>"
+            + "".join(f"<td>{by_term[term]:.2f}</td>" if term in by_term else "<td></td>" for term in terms)
             + "</tr>"
-            for row in shown
+            for asset, distance, by_term in shown
         )
         tables.append(f"<h3>{html.escape(name)}</h3><table><tr>{head}</tr>{body}</table>")
     return f"<h2>Nearest assets</h2>{''.join(tables)}"
@@ -74,7 +75,7 @@ def _scenes(folder: Path) -> str:
     if not folders:
         return ""
     demonstrated = _demonstrated(folder, len(folders))
-    results = _json(folder / RESULTS) if (folder / RESULTS).exists() else {}
+    results = read_object(folder / RESULTS) if (folder / RESULTS).exists() else {}
     figures = []
     for index, one in enumerate(folders[:SHOWN_SCENES]):
         model, _, layout = read_folder(one)
@@ -127,10 +128,3 @@ def _picture(model: mujoco.MjModel) -> NDArray[np.uint8]:
         return renderer.render("view_0", 0.0).color
     finally:
         renderer.close()
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error

@@ -2,6 +2,7 @@
 
 scan/         colour, depth, calibration          extraction/   every step of extraction, scene.json
 posterior.json  the arm, by `robot-rl twin identify WORK` or from the scan's log of motion
+settings.json what was set by key=value
 counts.json   doors, drawers, lids as the user counts them (--parts)
 task.json     what is to be done                  matches.json  every object's assets, nearest first
 scenes/       the family, a folder each           episodes/     demonstrations in it, failures marked
@@ -36,8 +37,8 @@ from robot_rl.apps.runs import find_checkpoint
 from robot_rl.apps.train import prepare_run_dir
 from robot_rl.apps.twin_identify import POSTERIOR, identify, read_posterior
 from robot_rl.env import RobotEnv
-from robot_rl.errors import ConfigError, DataError
-from robot_rl.files import digest, made_from, renew, write_file
+from robot_rl.errors import ConfigError, DataError, UnknownNameError
+from robot_rl.files import digest, made_from, read_object, renew, write_file
 from robot_rl.statistics import wilson_interval
 from robot_rl.typed import to_dataclass, to_plain
 from sim.assets.library import Library, LibraryConfig
@@ -48,6 +49,8 @@ from sim.cousins.family import CousinTask, cousin_task
 from sim.cousins.generate import Order, Recipe, Run, generate
 from sim.cousins.matching import Candidate, MatchWeights, load_seen, match
 from sim.cousins.physics import PhysicsPosterior, PhysicsPrior
+from sim.cousins.plugins import Perceiver
+from sim.cousins.scan import Scan, write_scan
 from sim.cousins.scan_folder import read_scan
 from sim.cousins.scene import Scene
 from sim.cousins.tasks import SceneTask
@@ -58,13 +61,16 @@ SCAN, EXTRACTION, SCENE = "scan", "extraction", "scene.json"
 TASK, COUNTS, MATCHES, SCENES, FAMILY, EPISODES, POLICY, RESULTS = (
     "task.json", "counts.json", "matches.json", "scenes", "family.json", "episodes", "policy", "results.json",
 )  # fmt: skip
-KEPT_CANDIDATES = 32
+KEPT_CANDIDATES = 128
+"""Nearest assets of an object that generation chooses from."""
 
 
 @dataclass(frozen=True)
 class CousinsConfig:
     """Everything that the stages depend on; conf/cousins.yaml."""
 
+    depth: Perceiver | None = None
+    """Plug-in for scans without depth, such as `sim.cousins.plugins.MetricDepth`."""
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     """Scan to scene."""
     library: LibraryConfig = field(default_factory=LibraryConfig)
@@ -111,15 +117,43 @@ class CousinsWork:
         self.folder, self.config, self.console, self.jobs, self._run = folder, config, console, jobs, run
 
     def scan(self, source: Path) -> None:
-        """Check the scan in `source` and take a copy of it."""
+        """Check the scan in `source` and take a copy of it, unless it has been taken (and perhaps corrected) before."""
         target = self.folder / SCAN
-        scan = read_scan(source)
+        scan = read_scan(source, self.config.depth)
+        if source.resolve() == self.folder.resolve() or target.resolve() in source.resolve().parents:
+            raise ConfigError(f"SCAN {source} is where WORK {self.folder} keeps its own files; name another WORK")
         if source.resolve() != target.resolve():
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target)
+            self._take(source, target, scan)
         for assumption in scan.assumptions:
             self.console.print(f"[yellow]assumed:[/yellow] {assumption}")
         self.console.print(f"scan: {len(scan.views)} view(s) of {scan.views[0].view.image_hw}")
+
+    def _take(self, source: Path, target: Path, scan: Scan) -> None:
+        """Copy `source`, as files of now: what rests on another scan's is older, whenever this one was taken."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{self.folder} cannot be the work folder: {error.strerror}") from error
+        partial = self.folder / f".{SCAN}.partial"
+        files = [one for one in sorted(source.rglob("*")) if one.is_file()]
+        if source.resolve() in self.folder.resolve().parents:
+            files = [one for one in files if self.folder.resolve() not in one.resolve().parents]
+        names = [str(one.relative_to(source)) for one in files]
+        said = [name for name in (TASK, COUNTS) if (self.folder / name).exists()]
+        contents = [hashlib.sha256(one.read_bytes()).hexdigest() for one in files]
+        if self._renew(target, digest(names, contents, self.config.depth)) and said:
+            self.console.print(
+                f"[yellow]{' and '.join(said)} of the former scan stay; delete what is not so now[/yellow]"
+            )
+        if target.is_dir():
+            return
+        shutil.rmtree(partial, ignore_errors=True)
+        for name, one in zip(names, files, strict=True):
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(one, partial / name)
+        if self.config.depth is not None:
+            write_scan(partial, scan)  # with what was estimated, and that it was
+        partial.rename(target)
 
     def scene(self) -> Scene:
         """Extract what is there, where corrections by hand are kept (`sim.cousins.extraction`)."""
@@ -132,8 +166,14 @@ class CousinsWork:
         return scene
 
     def parts(self, texts: Sequence[str]) -> None:
-        """Keep what the user says about moving parts, such as `object_0:doors=1,drawers=2`."""
-        _write(self.folder / COUNTS, UserCounts(read_counts(texts)))
+        """Keep what the user says about moving parts, such as `object_0:doors=1,drawers=2`, beside what was said."""
+        path, counts = self.folder / COUNTS, read_counts(texts)
+        names = [one.name for one in self.scene().objects]
+        for name in counts:
+            if name not in names:
+                raise UnknownNameError("object in --parts", name, names)
+        said = _read(path, UserCounts).counts if path.exists() else {}
+        _write(path, UserCounts(said | counts))
 
     def _extraction(self) -> ExtractionConfig:
         """The configuration, with the user's counts."""
@@ -147,7 +187,7 @@ class CousinsWork:
         """What is to be done: as `words` say, or as task.json does, or the first that the scene suggests."""
         path, scene = self.folder / TASK, self.scene()
         if not words and path.exists():
-            return _read(path, SceneTask)
+            return self._kept_task(path, scene)
         offered = list(suggestions(scene))
         if not words and not offered:
             raise ConfigError("nothing in this scene suggests a task; give one by --task (see --help)")
@@ -158,9 +198,17 @@ class CousinsWork:
         _write(path, task)
         return task
 
+    def _kept_task(self, path: Path, scene: Scene) -> SceneTask:
+        task, names = _read(path, SceneTask), [one.name for one in scene.objects]
+        for name in task.names:
+            if name not in names:
+                raise UnknownNameError(f"object in {path}", name, names)
+        return task
+
     def candidates(self) -> dict[str, list[Candidate]]:
-        """Each object's assets, nearest first; published in matches.json."""
-        scene, folder = self.scene(), self.folder / EXTRACTION
+        """Each object's assets, nearest first; published in matches.json, and as that was corrected by hand."""
+        scene, folder, path = self.scene(), self.folder / EXTRACTION, self.folder / MATCHES
+        self._renew(path, self._matches_origin())
         library = Library.index(self.config.library)
         for note in library.notes():
             self.console.print(f"[dim]{note}[/dim]")
@@ -168,12 +216,18 @@ class CousinsWork:
             one.name: match(load_seen(folder, scene, one.name), library.assets, self.config.weights)
             for one in self._track(scene.objects, "match")
         }
+        if path.exists():
+            kept = read_object(path)
+            return {name: _kept(path, name, kept.get(name, []), candidates) for name, candidates in found.items()}
         rows = {
             name: [{"asset": one.asset.name, "distance": one.distance, "terms": one.terms} for one in candidates]
             for name, candidates in found.items()
         }
-        write_file(self.folder / MATCHES, json.dumps(rows, indent=1) + "\n")
-        return {name: candidates[: KEPT_CANDIDATES * 4] for name, candidates in found.items()}
+        write_file(path, json.dumps(rows, indent=1) + "\n")
+        return found
+
+    def _matches_origin(self) -> str:
+        return digest(self._scene_text(), self.config.library, self.config.weights)
 
     def posterior(self) -> PhysicsPosterior | None:
         """What identification says of the arm: fitted to the scan's log where nobody has identified it since."""
@@ -201,11 +255,18 @@ class CousinsWork:
     def scenes(self) -> Path:
         """The family of scenes by the recipe."""
         task, target = self.task(), self.folder / SCENES
-        config, recipe = self.config, self.recipe()
-        self._renew(target, digest(self._scene_text(), task, recipe, config.library, config.weights))
+        recipe, path = self.recipe(), self.folder / MATCHES
+        is_matched = path.exists() and made_from(path) == self._matches_origin()
+        candidates = {} if is_matched else self.candidates()
+        origin = digest(self._scene_text(), task, recipe, path.read_text())
+        if made_from(target) != origin:
+            candidates = candidates or self.candidates()  # before anything is removed: the file may be wrong
+        self._renew(target, origin)
         missing = recipe.scenes - len(list(target.glob("scene_*/layout.json")))
         if missing:
-            order = Order(self.scene(), self.candidates(), task, recipe, target)
+            candidates = candidates or self.candidates()
+            nearest = {name: some[:KEPT_CANDIDATES] for name, some in candidates.items()}
+            order = Order(self.scene(), nearest, task, recipe, target)
             for _ in self._track(generate(order, self._run), "generate", missing):
                 pass
         _write(self.folder / FAMILY, cousin_task(target.resolve(), task, self.config.starts))
@@ -277,15 +338,29 @@ class CousinsWork:
         self.scene()
         return (self.folder / EXTRACTION / SCENE).read_text()
 
-    def _renew(self, path: Path, origin: str) -> None:
-        """Empty `path` when it was made from something else than now."""
-        if renew(path, origin):
+    def _renew(self, path: Path, origin: str) -> bool:
+        """Empty `path` when it was made from something else than now; whether it was."""
+        is_old = renew(path, origin)
+        if is_old:
             self.console.print(f"{path.name}: made anew, what it rests on has changed")
+        return is_old
 
     def _track(self, items: Any, title: str, total: int | None = None) -> Any:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console) as bars:
             yield from bars.track(items, total=total or len(items), description=title)
+
+
+def _kept(path: Path, name: str, rows: Any, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates that are in the file, in its order."""
+    known = {one.asset.name: one for one in candidates}
+    assets = [str(row.get("asset")) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    if not assets:
+        raise DataError(f"{path} has no assets for {name}; mend it, or delete it to match anew")
+    for asset in assets:
+        if asset not in known:
+            raise UnknownNameError(f"asset for {name} in {path}", asset, known)
+    return [known[asset] for asset in assets]
 
 
 def _write(path: Path, value: Any) -> None:

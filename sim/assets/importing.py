@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,6 +20,8 @@ from sim.assets.geometry import Mesh, collides
 from sim.assets.recast import Pieces, Recast, mass_densities, recast, volumes
 from sim.assets.shapes import AXES
 
+SIZES_M = (0.002, 5.0)
+"""Shortest and longest longest side of a thing on or around a bench: beyond, the unit is another one."""
 Axis = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
 
 
@@ -52,7 +54,7 @@ class ImportConfig:
         if self.up[1] == self.front[1]:
             raise ConfigError(f"up and front must be different axes, got {self.up} and {self.front}")
         given = [value for value in (self.density_kg_m3, self.mass_kg) if value is not None]
-        if len(given) > 1 or min([self.unit_m, *given]) <= 0:
+        if len(given) > 1 or not all(0 < value < np.inf for value in (self.unit_m, *given)):
             raise ConfigError(f"need unit_m > 0, and at most one of density_kg_m3 > 0 and mass_kg > 0; got {self}")
 
     @property
@@ -72,9 +74,19 @@ class ImportConfig:
             model = spec.compile()
         except ValueError as error:
             raise DataError(f"{self.path} does not compile: {error}") from error
+        plain = Recast((), self.rotation, np.full(3, self.unit_m))
+        self._check(model, 2 * recast(model, np.ones(model.ngeom), plain)[1])
         pieces = _pieces(model, self.decomposition)
-        what = Recast((), self.rotation, np.full(3, self.unit_m), pieces)
-        return recast(model, self._densities(model, spec, pieces), what)
+        return recast(model, self._densities(model, spec, pieces), replace(plain, pieces=pieces))
+
+    def _check(self, model: mujoco.MjModel, size_m: FloatArray) -> None:
+        """`DataError` before a costly decomposition of what cannot be right."""
+        if not any(collides(model, geom) for geom in range(model.ngeom)):
+            raise DataError(f"nothing of {self.path} collides: give its geoms contype and conaffinity of 1")
+        low, high = SIZES_M
+        if not low <= size_m.max() <= high:
+            size = " x ".join(f"{one:.3g}" for one in size_m)
+            raise DataError(f"{self.path} is {size} m large; set unit_m: 0.001 if it is in millimetres")
 
     def _densities(self, model: mujoco.MjModel, spec: mujoco.MjSpec, pieces: Pieces) -> FloatArray:
         filled = volumes(model, pieces) * self.unit_m**3
@@ -155,12 +167,27 @@ def _read_model(path: Path) -> mujoco.MjSpec:
         spec = mujoco.MjSpec.from_file(str(path))
     except ValueError as error:
         raise DataError(f"{path} is no model that MuJoCo reads: {error}") from error
+    for mesh in spec.meshes:
+        mesh.file = _of_package(path, mesh.file)
     # URDF's defaults would drop what is only drawn and the frames of fixed links.
     spec.compiler.discardvisual = False
     spec.compiler.fusestatic = False
     return spec
 
 
+def _of_package(path: Path, file: str) -> str:
+    """The file that package://NAME/REST means: NAME is a folder above the model, or beside one above."""
+    if not file.startswith(PACKAGE):
+        return file
+    name, _, rest = file.removeprefix(PACKAGE).partition("/")
+    places = [folder if folder.name == name else folder / name for folder in path.resolve().parents]
+    found = next((place / rest for place in places if (place / rest).is_file()), None)
+    if found is None:
+        raise DataError(f"{path}: {file} is not below a folder {name} above or beside it; put it there")
+    return str(found)
+
+
+PACKAGE = "package://"
 MESHES = (".obj", ".stl")
 MODELS = (".urdf", ".xml", ".mjcf")
 

@@ -31,7 +31,7 @@ def read_task(words: str, scene: Scene) -> SceneTask:
             raise UnknownNameError("object", name, objects)
     try:
         return KINDS[kind](objects, names)
-    except (ValueError, IndexError) as error:
+    except ValueError as error:
         hint = "; ".join(suggestions(scene)) or "nothing in this scene"
         raise ConfigError(f"cannot read the task {words!r} ({error}); there is: {hint}") from error
 
@@ -45,11 +45,11 @@ def suggestions(scene: Scene) -> Iterator[str]:
     lifted = [one for one in scene.objects if is_liftable(one)]
     for item in lifted:
         for container in scene.objects:
-            if container.category in CONTAINERS and container is not item:
+            if container.category in CONTAINERS and container.name not in (item.name, item.support):
                 yield f"put:{item.name}:{container.name}"
     for item in lifted:
         for base in lifted:
-            if base is not item and base.category == "box":
+            if base.name not in (item.name, item.support) and base.category == "box":
                 yield f"stack:{item.name}:{base.name}"
 
 
@@ -59,13 +59,18 @@ def is_liftable(seen: SceneObject) -> bool:
 
 
 def _open(objects: dict[str, SceneObject], names: Sequence[str]) -> SceneTask:
-    name, *number = names
-    if len(number) > 1:
+    if not 1 <= len(names) <= 2:
         raise ValueError("open:OBJECT or open:OBJECT:PART")
-    seen = objects[name]
-    part = seen.parts[int(number[0])] if number else _first_with_handle(seen)
+    seen = objects[names[0]]
+    part = _numbered(seen, names[1]) if names[1:] else _first_with_handle(seen)
     handle = None if part.handle is None else part.handle.pose_base[:3]
-    return OpenPart(name, handle_base=handle, kind=part.kind)
+    return OpenPart(seen.name, handle_base=handle, kind=part.kind)
+
+
+def _numbered(seen: SceneObject, number: str) -> Part:
+    if number not in map(str, range(len(seen.parts))):
+        raise ValueError(f"{seen.name} has {len(seen.parts)} part(s), counted from 0; got {number!r}")
+    return seen.parts[int(number)]
 
 
 def _first_with_handle(seen: SceneObject) -> Part:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from sim.cousins.scene import SceneObject, Support
 from sim.cousins.separation import SeparationConfig
 from sim.cousins.shapes import Shape, fit_shape, top_height
 from sim.cousins.surfaces import Surface
+
+CONTAINERS = ("bowl", "mug")
+"""Open from above, so that what is over them is in them."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,17 @@ def fit_objects(
                 f"object_{number}", solid.shape.box, (color[0], color[1], color[2]), category, sure, (), solid.support
             )
         )
-    return tuple(objects)
+    return tuple(_in_container(one, objects) for one in objects)
+
+
+def _in_container(one: SceneObject, objects: Sequence[SceneObject]) -> SceneObject:
+    """With the bowl or mug as its support that all of its outline is over, where there is one."""
+    for other in objects:
+        box = other.box
+        over = np.abs(box.to_local(one.box.corners())[:, :2]) < np.asarray(box.half_extents_m[:2])
+        if other is not one and other.category in CONTAINERS and over.all():
+            return replace(one, support=other.name)
+    return one
 
 
 def _fit(surface: Surface, supports: tuple[Support, ...]) -> Solid:

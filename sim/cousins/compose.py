@@ -1,6 +1,6 @@
 """Assets placed in a scene, with a robot, settled: the model that a cousin is.
 
-World and base frame are one: the arm stands at the origin. Loose objects are lifted clear of what they overlap and
+World and base frame are one: the arm stands at the origin. Loose objects are moved clear of what they overlap and
 dropped, without the robot; what remains of overlaps afterwards is reported and not hidden.
 """
 
@@ -21,7 +21,7 @@ from sim.arm import ArmModel
 from sim.assets.asset import ROOT, Affordance, Asset
 from sim.cousins.layout import Contact, PlacedAsset, SceneLayout
 from sim.cousins.physics import Physics
-from sim.cousins.scene import Pose, Scene, SceneObject
+from sim.cousins.scene import Pose, Scene, SceneObject, Vector3
 from sim.rendering import VISUAL_GROUP
 from sim.robosuite_arm import robot_spec
 
@@ -32,6 +32,9 @@ SETTLE_S = 2.0
 RESTING_M_S = 2e-3
 REPORTED_M = 1e-4
 CLEAR_M = 1e-3
+CLEAR_TRIES = 50
+LEVEL = 0.7
+"""Vertical part of a contact's normal above which one thing is on the other and not beside it."""
 CAMERA_FROM_OPENCV = np.array([0.0, 1.0, 0.0, 0.0])
 """MuJoCo's cameras look along -z with y up; ours along z with y down."""
 
@@ -48,6 +51,8 @@ class Choice:
     """Where the centre of the asset's bounding box goes."""
     distance: float = 0.0
     """Between the two, by `sim.cousins.matching`."""
+    color_rgb: Vector3 | None = None
+    """Median colour that it takes; the asset's own when None."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Appearance:
     """Colours and light of one draw."""
 
     color_noise: float = 0.0
-    """Standard deviation of each object's colour channels."""
+    """Standard deviation of each object's colour channels about what was seen."""
     light_direction: tuple[float, float, float] = (0.2, 0.3, -1.0)
     """Where the light shines to."""
     light_diffuse: float = 0.7
@@ -89,7 +94,7 @@ def compose(
     placed = [
         _place(bare, choice, physics, appearance, np.random.default_rng([seed, i])) for i, choice in enumerate(choices)
     ]
-    poses, contacts, moved_m = settle(bare, [one.name for one in placed if one.is_loose])
+    poses, contacts, moved_m = settle(bare, [one.name for one in _carriers_first(placed, scene) if one.is_loose])
     placed = [replace(one, pose_base=poses.get(one.name, one.pose_base)) for one in placed]
     spec = _surroundings(scene, appearance)
     arm_spec, arm = robot_spec(robot, robot_faces)
@@ -100,12 +105,20 @@ def compose(
     return spec, arm, layout
 
 
+def _carriers_first(placed: Sequence[PlacedAsset], scene: Scene) -> list[PlacedAsset]:
+    """What stands on the table before what stands on or in it, and so on; lower things first."""
+    return sorted(placed, key=lambda one: (len(scene.carriers(one.name)), one.pose_base[2]))
+
+
 def settle(spec: mujoco.MjSpec, loose: Sequence[str]) -> tuple[Mapping[str, Pose], tuple[Contact, ...], float]:
-    """Resting poses of the `loose` objects, residual penetrations, and the farthest move in metres."""
+    """Resting poses of the `loose` objects, residual penetrations, and the farthest move in metres.
+
+    Those that others stand on come first in `loose`.
+    """
     model = spec.compile()
     data = mujoco.MjData(model)
     addresses = {name: int(model.joint(model.body(f"{name}/{ROOT}").jntadr[0]).qposadr[0]) for name in loose}
-    _lift_clear(model, data, addresses)
+    _move_clear(model, data, addresses)
     before = {name: data.body(f"{name}/{ROOT}").xpos.copy() for name in loose}
     steps = round(SETTLE_S / model.opt.timestep)
     for step in range(steps):
@@ -122,17 +135,26 @@ def settle(spec: mujoco.MjSpec, loose: Sequence[str]) -> tuple[Mapping[str, Pose
     return poses, _penetrations(model, data), moved_m
 
 
-def _lift_clear(model: mujoco.MjModel, data: mujoco.MjData, addresses: Mapping[str, int]) -> None:
-    """Raise loose objects, lowest first, until none overlaps anything by more than a millimetre."""
-    for _name, address in sorted(addresses.items(), key=lambda item: data.qpos[item[1] + 2]):
-        for _ in range(50):
+def _move_clear(model: mujoco.MjModel, data: mujoco.MjData, addresses: Mapping[str, int]) -> None:
+    """Move loose objects until none overlaps, by more than a millimetre, what is fixed or comes before it.
+
+    Aside where they overlap sideways, while that helps; else up.
+    """
+    waiting = {name: int(model.body(f"{name}/{ROOT}").id) for name in addresses}
+    for name, address in addresses.items():
+        body = waiting.pop(name)
+        for attempt in range(2 * CLEAR_TRIES):
             mujoco.mj_forward(model, data)
-            body = model.jnt_bodyid[model.jnt_qposadr.tolist().index(address)]
-            geoms = model.body_rootid[model.geom_bodyid[data.contact.geom]] == body
-            depths = -data.contact.dist[geoms.any(1)]
+            pairs = model.body_rootid[model.geom_bodyid[data.contact.geom]]  # (contacts, 2)
+            counts = (pairs == body).any(1) & ~np.isin(pairs, list(waiting.values())).any(1)
+            depths = np.where(counts, -data.contact.dist, 0.0)
             if not (depths > CLEAR_M).any():
                 break
-            data.qpos[address + 2] += float(depths.max())
+            deepest = int(depths.argmax())
+            away = data.contact.frame[deepest, :3] * (1.0 if pairs[deepest, 1] == body else -1.0)
+            if abs(away[2]) > LEVEL or attempt >= CLEAR_TRIES:
+                away = np.array([0.0, 0.0, 1.0])
+            data.qpos[address : address + 3] += depths[deepest] * away
     mujoco.mj_forward(model, data)
 
 
@@ -196,10 +218,7 @@ def _place(
     model = asset.build()
     _draw_what_collides(model)
     _apply(physics, model)
-    if appearance.color_noise:
-        shift = rng.normal(0.0, appearance.color_noise, 3)
-        for geom in model.geoms:
-            geom.rgba[:3] = np.clip(geom.rgba[:3] + shift, 0.0, 1.0)
+    _tint(model, choice.color_rgb, rng.normal(0.0, appearance.color_noise, 3))
     mass_kg = float(model.compile().body(ROOT).subtreemass[0])
     is_loose = not asset.joints and mass_kg <= PAYLOAD_KG
     frame = spec.worldbody.add_frame(pos=list(choice.pose_base[:3]), quat=list(choice.pose_base[3:]))
@@ -211,6 +230,15 @@ def _place(
     return PlacedAsset(
         name, asset.name, choice.pose_base, asset.half_extents_m, is_loose, choice.distance, joints, affordances
     )
+
+
+def _tint(model: mujoco.MjSpec, color_rgb: Vector3 | None, shift: FloatArray) -> None:
+    """Shift all colours alike, by `shift` (3,) from where the median one is `color_rgb`."""
+    if color_rgb is not None:
+        own = [geom.rgba[:3] for geom in model.geoms if geom.group == VISUAL_GROUP]
+        shift = shift + color_rgb - np.median(own, axis=0)
+    for geom in model.geoms:
+        geom.rgba[:3] = np.clip(geom.rgba[:3] + shift, 0.0, 1.0)
 
 
 def _draw_what_collides(model: mujoco.MjSpec) -> None:

@@ -40,6 +40,6 @@ def _read_count(text: str, part: str) -> tuple[str, int]:
     kinds = [one.name for one in fields(PartCounts)]
     if kind not in kinds:
         raise UnknownNameError(f"kind of part in {text!r}", kind, kinds)
-    if not number.isdigit():
+    if not number.isdecimal():
         raise ConfigError(f"parts {text!r}: {kind} needs a whole number, got {number!r}")
     return kind, int(number)

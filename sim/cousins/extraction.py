@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -28,12 +28,12 @@ from sim.cousins.joining import Joiner, JoiningConfig
 from sim.cousins.overlay import draw_scene
 from sim.cousins.perception import masks_of, named, perceive, read_percept, write_percept
 from sim.cousins.planes import PlaneConfig, find_supports
-from sim.cousins.plugins import Percept
+from sim.cousins.plugins import Perceiver, Percept
 from sim.cousins.projection import label_pixels, silhouette
 from sim.cousins.robot_mask import without_robot
 from sim.cousins.scan import Scan
 from sim.cousins.scan_folder import read_scan
-from sim.cousins.scene import Scene, SceneObject, Support, read_scene, write_scene
+from sim.cousins.scene import Scene, SceneObject, Support, check_names, read_scene, write_scene
 from sim.cousins.segmentation import segment
 from sim.cousins.separation import SeparationConfig, clusters, things_mask
 from sim.cousins.steps import Steps, read_plain, write_plain
@@ -58,7 +58,7 @@ class ExtractionConfig:
     """Solids and categories."""
     articulation: ArticulationConfig = field(default_factory=ArticulationConfig)
     """Doors, drawers and lids."""
-    perceivers: tuple[Any, ...] = ()
+    perceivers: tuple[Perceiver, ...] = ()
     """Plug-ins (`sim.cousins.plugins`), in order: masks part things, names of categories name them. None by default."""
 
 
@@ -69,6 +69,9 @@ class Supports:
     supports: tuple[Support, ...]
     """Tables, floor, walls."""
 
+    def __post_init__(self) -> None:
+        check_names(self.supports)
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -76,6 +79,9 @@ class Objects:
 
     objects: tuple[SceneObject, ...]
     """Named by the number of their cluster."""
+
+    def __post_init__(self) -> None:
+        check_names(self.objects)
 
 
 def extract(folder: Path, work: Path, config: ExtractionConfig, scan: Scan | None = None) -> Scene:
@@ -243,7 +249,7 @@ def read_labels(path: Path, points: int) -> tuple[IntArray, BoolArray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             labels, protruding = arrays["labels"], arrays["protruding"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} holds no labels: {error}; delete it to separate anew") from error
     if labels.shape != (points,) or protruding.shape != (points,) or labels.dtype.kind != "i":
         raise DataError(f"{path}: labels and protruding must be ({points},), one integer per point of cloud.npz")

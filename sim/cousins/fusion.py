@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
 from scipy.spatial import KDTree
 
 from robot_rl import frames
-from robot_rl.errors import DataError
+from robot_rl.errors import ConfigError, DataError
 from robot_rl.types import BoolArray, FloatArray, IntArray
 from sim.cousins.scan import Scan, ScanView
 
@@ -37,6 +38,10 @@ class FusionConfig:
     """Points with fewer than `min_neighbours` others within are outliers."""
     min_neighbours: int = 6
     """See `outlier_radius_m`."""
+
+    def __post_init__(self) -> None:
+        if not min(self.voxel_m, self.max_range_m) > 0.0:
+            raise ConfigError(f"voxel_m and max_range_m must be positive, got {self.voxel_m}, {self.max_range_m}")
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Cloud:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return Cloud(arrays["points"], arrays["colors"], arrays["origins"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{path} is no cloud (points, colors, origins): {error}; delete it to fuse anew") from error
 
 

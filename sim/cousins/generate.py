@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from robot_rl.errors import ConfigError, DataError
+from robot_rl.errors import ConfigError, DataError, RobotRlError, UnknownNameError
 from sim.cousins.compose import Appearance, compose, draw_appearance
 from sim.cousins.folder import LAYOUT, write_folder
 from sim.cousins.geometry import Cousins, Geometry, Mixture, RandomisedTwin
@@ -26,6 +27,7 @@ from sim.cousins.matching import Candidate
 from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior
 from sim.cousins.scene import Scene
 from sim.cousins.tasks import SceneTask
+from sim.robosuite_arm import ROBOTS
 
 ATTEMPTS = 8
 """Draws for one scene: some combinations fly apart."""
@@ -51,6 +53,8 @@ class Recipe:
     """Of all draws."""
 
     def __post_init__(self) -> None:
+        if self.robot not in ROBOTS:
+            raise UnknownNameError("robot of the scenes", self.robot, ROBOTS)
         if self.scenes < 1 or min(self.seed, self.robot_faces) < 0:
             raise ConfigError(
                 "scenes must be positive, seed and robot_faces not negative; got "
@@ -126,7 +130,12 @@ def in_processes(jobs: int) -> Run:
             return
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(jobs, len(numbers)), spawn, _end_with_parent) as pool:
-            yield from pool.map(function, numbers)
+            try:
+                yield from pool.map(function, numbers)
+            except BrokenProcessPool as error:
+                raise RobotRlError(
+                    "a process died (out of memory?); what was whole is kept, run again to go on, with fewer --jobs"
+                ) from error
 
     return run
 

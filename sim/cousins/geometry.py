@@ -86,7 +86,7 @@ class RandomisedTwin:
         index: int,
         rng: np.random.Generator,
     ) -> list[Choice]:
-        return [_noisy(one, self.noise, rng) for one in scene.objects]
+        return _carried(scene, [_noisy(one, self.noise, rng) for one in scene.objects])
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,13 @@ class Cousins:
     """One of the `count` nearest assets for every object, scaled towards its box; places with errors."""
 
     count: int = 8
-    """How many of the nearest."""
+    """How many of the nearest; 0: the twin, with the same errors."""
     noise: GeometryNoise = field(default_factory=GeometryNoise)
     """Of places and sizes."""
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise ConfigError(f"count must not be negative (0 is the twin), got {self.count}")
 
     def choose(
         self,
@@ -106,6 +110,8 @@ class Cousins:
         index: int,
         rng: np.random.Generator,
     ) -> list[Choice]:
+        if self.count == 0:
+            return RandomisedTwin(self.noise).choose(scene, candidates, suits, index, rng)
         choices = []
         for number, one in enumerate(scene.objects):
             near = [candidate for candidate in candidates[one.name] if suits(one.name, candidate.asset)][: self.count]
@@ -114,7 +120,7 @@ class Cousins:
             # every scene another combination, every asset as often as the others
             candidate = near[(index + number * (index // len(near))) % len(near)]
             choices.append(_cousin(one, candidate, self.noise, rng))
-        return choices
+        return _carried(scene, choices)
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,10 @@ class Mixture:
 
     parts: tuple[Geometry, ...]
     """At least one."""
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ConfigError("a mixture needs at least one part")
 
     def choose(
         self,
@@ -137,7 +147,7 @@ class Mixture:
 
 
 def _fitted(seen: SceneObject) -> Choice:
-    return Choice(seen, fit_asset(seen), seen.box.pose_base)
+    return Choice(seen, fit_asset(seen), seen.box.pose_base, color_rgb=seen.color_rgb)
 
 
 def _noisy(seen: SceneObject, noise: GeometryNoise, rng: np.random.Generator) -> Choice:
@@ -165,7 +175,21 @@ def _cousin(seen: SceneObject, candidate: Candidate, noise: GeometryNoise, rng: 
     bottom = _lowest(seen.box)
     up = np.abs(frames.quat_to_matrix(moved[3:])[2]) @ np.asarray(asset.half_extents_m)
     moved[2] = bottom + up
-    return Choice(seen, asset, _pose(moved), candidate.distance)
+    return Choice(seen, asset, _pose(moved), candidate.distance, seen.color_rgb)
+
+
+def _carried(scene: Scene, choices: Sequence[Choice]) -> list[Choice]:
+    """What stands on or in something is moved with it, so that it stays there."""
+    seen = {one.name: np.asarray(one.box.pose_base[:2]) for one in scene.objects}
+    moved = {one.object.name: np.asarray(one.pose_base[:2]) - seen[one.object.name] for one in choices}
+    done = []
+    for choice in choices:
+        carriers = scene.carriers(choice.object.name)
+        if carriers:
+            x, y = seen[choice.object.name] + moved[carriers[-1]]
+            choice = replace(choice, pose_base=(float(x), float(y), *choice.pose_base[2:]))
+        done.append(choice)
+    return done
 
 
 def perturbed(seen: SceneObject, noise: GeometryNoise, rng: np.random.Generator) -> SceneObject:

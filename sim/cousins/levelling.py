@@ -30,15 +30,16 @@ def pose_from_plane(
     points, _ = back_project(sparse, intrinsics)
     accept = None
     if gravity_camera is not None:
-        down = np.asarray(gravity_camera) / np.linalg.norm(gravity_camera)
+        down = np.asarray(gravity_camera) / max(float(np.linalg.norm(gravity_camera)), 1e-12)
         cosine = np.cos(np.deg2rad(GRAVITY_TOLERANCE_DEG))
         accept = lambda normals: np.abs(normals @ down) > cosine  # noqa: E731
     config = PlaneConfig()
     plane = largest_plane(points, config, np.random.default_rng(0), accept)
     if plane is None or (np.abs(plane.height_m(points)) < config.threshold_m).mean() < MIN_SHARE:
         raise DataError(
-            f"no plane fills {MIN_SHARE:.0%} of the picture, so the camera's pose cannot be estimated; give pose.json"
-            " (pose_base_camera) or look at the table from where more of it is seen"
+            f"no {'plane' if accept is None else 'level plane, by gravity_camera,'} fills {MIN_SHARE:.0%} of the"
+            " picture, so the camera's pose cannot be estimated; give pose.json (pose_base_camera) or look at the"
+            " table from where more of it is seen"
         )
     plane = facing(plane, np.zeros(3))
     up = np.asarray(plane.normal)

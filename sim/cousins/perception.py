@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def read_percept(path: Path) -> Percept:
             content: dict[str, Any] = dict(arrays)
         names = tuple(map(str, content.pop("names")))
         return Percept(names=names, caption=str(content.pop("caption")), **content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} is no percept: {error}; delete it to look anew") from error
 
 

@@ -36,7 +36,8 @@ MIN_DEPTH_SHARE = 0.01
 """A picture with depth at fewer of its pixels is refused."""
 NEEDS_DEPTH = (
     "one colour picture does not tell how far and how large things are. Add aligned depth (depth.png in millimetres"
-    " or depth.npy in metres), or configure a depth plug-in with weights on disk (sim.cousins.plugins.MetricDepth)"
+    " or depth.npy in metres), or configure a depth plug-in with weights on disk"
+    " ('depth={_target_: sim.cousins.plugins.MetricDepth, weights: FOLDER}')"
 )
 
 
@@ -196,7 +197,7 @@ def read_depth(path: Path, scale_m: float) -> NDArray[np.float32]:
     if path.suffix == ".npy":
         try:
             depth = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{path} is no array of numbers: {error}") from error
         if depth.dtype.kind != "f" or depth.ndim != 2:
             raise DataError(f"{path} is {depth.dtype} {depth.shape}; save a float array (H, W) in metres")

@@ -70,6 +70,7 @@ def _read_prepared(folder: Path) -> Scan:
             raise DataError(f"{VIEWS_FILE}: view {number} has no pose_base_camera; several views need one each")
         if pose is None:
             check_images(color, depth_m)
+            check_intrinsics(entry.intrinsics, (depth_m.shape[0], depth_m.shape[1]))
             pose = as_pose(pose_from_plane(depth_m, entry.intrinsics, content.gravity_camera))
             assumptions = (*assumptions, LEVELLED)
         height, width = depth_m.shape
@@ -147,7 +148,12 @@ def _read_intrinsics(path: Path) -> tuple[tuple[float, float, float, float], flo
     content = read_json(path) if path.suffix == ".json" else _read_numbers(path)
     if not isinstance(content, Mapping):
         return _from_matrix(path, content), 0.001
-    scale_m = float(content.get("depth_scale_m", content.get("depth_scale", 0.001)))
+    scale = content.get("depth_scale_m", content.get("depth_scale", 0.001))
+    if not isinstance(scale, int | float):
+        raise DataError(
+            f"{path}: depth_scale_m must be metres per unit of depth (0.001 for millimetres), got {scale!r}"
+        )
+    scale_m = float(scale)
     for key in ("K", "k", "camera_matrix", "intrinsic_matrix", "intrinsics"):
         if key in content:
             inner = content[key]

@@ -7,6 +7,8 @@ has one (doors, drawers) is the +x of its box; otherwise x is the longer horizon
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,10 +16,11 @@ from typing import Literal
 import numpy as np
 
 from robot_rl import frames
-from robot_rl.errors import ConfigError, DataError
+from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from robot_rl.files import write_file
 from robot_rl.typed import to_dataclass, to_plain
 from robot_rl.types import FloatArray
+from sim.assets.asset import CATEGORIES
 
 SCHEMA = 1
 Vector3 = tuple[float, float, float]
@@ -98,6 +101,22 @@ class SceneObject:
     mask_file: str = ""
     """Its pixels in the first view, `.png`, relative to the scene's file."""
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise ConfigError(f"the name {self.name!r} of an object needs letters, digits, '_', '-' and '.' alone")
+        if self.category not in (*CATEGORIES, "unknown"):
+            raise UnknownNameError(f"category of {self.name}", self.category, (*CATEGORIES, "unknown"))
+        if not all(0.0 <= one <= 1.0 for one in self.color_rgb):
+            raise ConfigError(f"color_rgb of {self.name} must be within 0 ... 1, got {self.color_rgb}")
+
+
+def check_names(things: Sequence[SceneObject | Support]) -> None:
+    """`ConfigError` when two are called alike."""
+    names = [one.name for one in things]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two things are called {name!r}; give one of them another name")
+
 
 @dataclass(frozen=True)
 class Support:
@@ -137,6 +156,18 @@ class Scene:
     """What was not measured but assumed, in words."""
     schema: int = SCHEMA
     """Version of this description."""
+
+    def __post_init__(self) -> None:
+        check_names((*self.supports, *self.objects))
+
+    def carriers(self, name: str) -> tuple[str, ...]:
+        """The objects below that one, from what it stands on or in down to what stands on a support."""
+        on, found = {one.name: one.support for one in self.objects}, []
+        below = on.get(name, "")
+        while below in on and below not in found and below != name:
+            found.append(below)
+            below = on[below]
+        return tuple(found)
 
 
 def write_scene(path: Path, scene: Scene) -> None:

@@ -65,6 +65,11 @@ class SceneTask(Protocol):
         """Who can do it: a name of `sim.experts`."""
         ...
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The objects that take part."""
+        ...
+
     def suits(self, name: str, asset: Asset) -> bool:
         """Whether `asset` could be the object called `name`: it has what the task needs of that one."""
         ...
@@ -94,6 +99,10 @@ class OpenPart:
     """Steps of an episode."""
 
     expert = "open_part"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.object,)
 
     @property
     def env(self) -> EnvConfig:
@@ -166,6 +175,10 @@ class PutIn:
     expert = "put_in"
 
     @property
+    def names(self) -> tuple[str, ...]:
+        return (self.item, self.container)
+
+    @property
     def env(self) -> EnvConfig:
         return _carrying(self.max_steps)
 
@@ -205,6 +218,10 @@ class Stack:
     """Steps of an episode."""
 
     expert = "put_on"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.item, self.base)
 
     @property
     def env(self) -> EnvConfig:
@@ -255,6 +272,10 @@ class Insert:
     """Steps of an episode."""
 
     expert = "insert"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.item, self.socket)
 
     @property
     def env(self) -> EnvConfig:

@@ -103,7 +103,7 @@ def read_log(path: Path) -> MotionLog:
                 raise DataError(f"{path} has schema {int(file['schema'])}; this version reads {SCHEMA}")
             runs = [Run(*(np.asarray(file[f"{name}_{i}"], np.float64) for name in ARRAYS)) for i in range(file["runs"])]
             log = MotionLog(str(file["robot"]), float(file["rate_hz"]), tuple(runs))
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is no log of motion: {error}") from error
     _check(path, log.runs)
     return log

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,10 @@ from robot_rl.typed import to_dataclass
 
 class Colour(Enum):
     RED = "red"
+
+
+class LearnerLike(Protocol):
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Outer:
     gains: Mapping[str, float] = field(default_factory=dict)
     inners: tuple[Inner, ...] = ()
     any_of: Any = None
+    learner: LearnerLike | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -89,6 +95,7 @@ def test_values_arrive_with_their_types() -> None:
         ({"steps": 1, "colour": "blue"}, ["'blue'", "red"]),
         ({"steps": 1, "gains": {"x": "fast"}}, ["gains.x must be float"]),
         ({"steps": 1, "inners": [{}, {"rate_hz": None}]}, ["inners[1].rate_hz must be float"]),
+        ({"steps": 1, "learner": "mine"}, ["learner must be a mapping with `_target_"]),
         ({"steps": -1}, ["steps must not be negative"]),
         ([1], ["must be a mapping"]),
     ],
@@ -180,7 +187,9 @@ def test_unknown_config_name() -> None:
 
 
 def test_unknown_name_lists_choices() -> None:
-    assert "valid choices: a, b" in str(UnknownNameError("kind", "c", ["b", "a"]))
+    error = UnknownNameError("kind", "c", ["b", "a"])
+    assert "valid choices: a, b" in str(error)
+    assert str(copy(error)) == str(error)  # as on the way out of a pool's process
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
 from robot_rl.apps.cli import main
+from robot_rl.apps.cousins_work import CousinsConfig, CousinsWork
 from robot_rl.apps.wiring import load_experiment
 from sim.cousins.family import CousinTask
+from sim.cousins.folder import read_layout
 from sim.cousins.hidden import hidden_world
-from sim.cousins.scan import capture_scan, write_scan
+from sim.cousins.plugins import Percept
+from sim.cousins.scan import capture_scan, read_depth, write_scan
+from sim.cousins.scan_folder import read_scan
 from sim.cousins.scene import read_scene
 from sim.rendering import choose_gl
 
@@ -76,8 +84,30 @@ def test_one_command_ends_in_a_policy_and_a_page(
     assert isinstance(experiment.task, CousinTask) and experiment.task.curriculum == 40
     assert experiment.task.scenes == (work / "scenes").resolve()
     before = stamps()
-    assert main(["cousins", "demonstrate", str(work), *SMALL, "--jobs", "1"]) == 0
+    assert main(["cousins", "demonstrate", str(work), "--jobs", "1"]) == 0  # with the settings as they were
     assert stamps() == before  # nothing has changed, so nothing is made anew
+    matches = json.loads((work / "matches.json").read_text())
+    matches["object_0"] = matches["object_0"][:1]
+    (work / "matches.json").write_text(json.dumps(matches))
+    assert main(["cousins", "generate", str(work), "--jobs", "1"]) == 0
+    assert stamps()["scenes/scene_0000/scene.xml"] > before["scenes/scene_0000/scene.xml"]
+    assert json.loads((work / "matches.json").read_text()) == matches  # the correction stands
+    placed = read_layout(work / "scenes" / "scene_0001").placed("object_0")
+    assert placed.asset in (matches["object_0"][0]["asset"], "twin/object_0")
+    task = (work / "task.json").read_text()
+    (work / "task.json").write_text(task.replace("object_0", "object_7"))
+    assert main(["cousins", "generate", str(work), "--jobs", "1"]) == 2
+    assert "task.json 'object_7'; valid choices: object_0" in capsys.readouterr().err
+    (work / "task.json").write_text(task)
+    (work / "matches.json").write_text('{"object_0": 3}')
+    for stage, message in (("generate", "no assets for object_0"), ("gallery", "distance and terms for object_0")):
+        assert main(["cousins", stage, str(work), "--jobs", "1"]) == 2
+        assert message in capsys.readouterr().err
+    matches["object_0"] = [{"asset": "generated/boat_1"}]
+    (work / "matches.json").write_text(json.dumps(matches))
+    assert main(["cousins", "generate", str(work), "--jobs", "1"]) == 2
+    assert "unknown asset for object_0" in capsys.readouterr().err
+    before = stamps()
     path = work / "extraction" / "scene.json"
     scene = json.loads(path.read_text())
     scene["objects"][0]["box"]["pose_base"][0] += 0.01
@@ -102,8 +132,67 @@ def test_what_is_wrong_is_said(scan: Path, tmp_path: Path, capsys: pytest.Captur
     assert "depth" in capsys.readouterr().err
     assert main(["cousins", "extract", str(tmp_path / "work"), "recipe.scenes=0"]) == 2
     assert "scenes must be positive" in capsys.readouterr().err
+    assert main(["cousins", "gallery", str(tmp_path / "nothing")]) == 2
+    assert "begin with: robot-rl cousins scan" in capsys.readouterr().err
+    assert main(["cousins", "scan", str(scan), str(scan / "rgb.png")]) == 2
+    assert "cannot be the work folder" in capsys.readouterr().err
+    (tmp_path / "settings.json").write_text("{")
+    assert main(["cousins", "extract", str(tmp_path)]) == 2
+    assert "delete it to begin with the defaults" in capsys.readouterr().err
     assert main(["cousins", "assets", "library.per_category=1"]) == 0
     assert "generated/cabinet_0" in capsys.readouterr().out.replace("│", "")
+
+
+def test_another_scan_is_extracted_anew_whenever_it_was_taken(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, work = tmp_path / "first", tmp_path / "first" / "work"  # a work folder in the scan's
+    shutil.copytree(scan, first)
+    (first / "pose.txt").unlink()
+    for _ in range(2):
+        assert main(["cousins", "scan", str(first), str(work)]) == 0
+    assert sorted(one.name for one in (work / "scan").iterdir()) == ["depth.png", "intrinsics.json", "rgb.png"]
+    assert main(["cousins", "extract", str(work)]) == 0
+    assert read_scene(work / "extraction" / "scene.json").assumptions
+    (work / "task.json").write_text("{}")
+    for one in scan.iterdir():
+        os.utime(one, (1, 1))
+    assert main(["cousins", "scan", str(scan), str(work)]) == 0
+    assert "task.json of the former scan" in capsys.readouterr().out
+    assert main(["cousins", "extract", str(work)]) == 0
+    assert not read_scene(work / "extraction" / "scene.json").assumptions
+    corrected = work / "scan" / "pose.txt"
+    corrected.write_text(corrected.read_text() + "\n")
+    assert main(["cousins", "scan", str(scan), str(work)]) == 0
+    assert corrected.read_text().endswith("\n")  # a correction of the copy stands
+    assert main(["cousins", "scan", str(scan), str(scan)]) == 2
+    assert "name another WORK" in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class Known:
+    """A depth plug-in that knows."""
+
+    path: Path
+
+    def add(self, color: np.ndarray, found: Percept) -> Percept:
+        return replace(found, depth_m=read_depth(self.path, 0.001))
+
+
+def test_a_plug_in_gives_depth_to_a_scan_without(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat = tmp_path / "flat"
+    shutil.copytree(scan, flat, ignore=shutil.ignore_patterns("depth*"))
+    absent = f"depth={{_target_: sim.cousins.plugins.MetricDepth, weights: {tmp_path}}}"
+    assert main(["cousins", "scan", str(flat), str(tmp_path / "work"), absent]) == 2
+    assert "huggingface-cli download" in capsys.readouterr().err
+    CousinsWork(tmp_path / "work", CousinsConfig(depth=Known(scan / "depth.png")), Console()).scan(flat)
+    taken = read_scan(tmp_path / "work" / "scan")
+    true = read_depth(scan / "depth.png", 0.001)
+    near = true < 6.0  # what 16 bits hold
+    assert taken.views[0].depth_m[near] == pytest.approx(true[near], abs=1e-4)
+    assert taken.assumptions == ("depth was not measured: Known estimated it from the picture",)
 
 
 @pytest.mark.usefixtures("scan")
@@ -115,7 +204,7 @@ def test_the_users_count_of_parts_is_kept_with_the_work(tmp_path: Path) -> None:
     assert main(["cousins", "extract", str(work), "--parts", "object_0:doors=1"]) == 0
     kinds = [part.kind for part in read_scene(work / "extraction" / "scene.json").objects[0].parts]
     assert kinds == ["door"]
-    assert main(["cousins", "extract", str(work)]) == 0  # and stays
-    assert [part.source for part in read_scene(work / "extraction" / "scene.json").objects[0].parts] == ["user"]
     assert main(["cousins", "extract", str(work), "--parts", "object_7:doors=1"]) == 2
+    assert main(["cousins", "extract", str(work)]) == 0  # and stays, whereas what was wrong is forgotten
+    assert [part.source for part in read_scene(work / "extraction" / "scene.json").objects[0].parts] == ["user"]
     assert main(["cousins", "extract", str(work), "--parts", "object_0:windows=1"]) == 2

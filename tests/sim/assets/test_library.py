@@ -26,6 +26,8 @@ f 1 4 2\nf 2 4 3\nf 1 6 4\nf 4 6 5\nf 7 8 10\nf 8 9 10\nf 7 10 12\nf 10 11 12
 f 1 2 8\nf 1 8 7\nf 2 3 9\nf 2 9 8\nf 3 4 10\nf 3 10 9\nf 4 5 11\nf 4 11 10\nf 5 6 12\nf 5 12 11\nf 6 1 7\nf 6 7 12
 """
 L_VOLUME_M3 = 0.03 * (0.06 * 0.02 + 0.02 * 0.04)
+PACKAGED_BOX = """<robot name="box"><link name="case"><collision><geometry>
+<mesh filename="package://lab/meshes/b.obj" scale="0.001 0.001 0.001"/></geometry></collision></link></robot>"""
 CUPBOARD = """<robot name="cupboard">
 <link name="case"><inertial><mass value="3"/><inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0" iyz="0"/></inertial>
 <collision><geometry><box size="0.2 0.4 0.6"/></geometry></collision></link>
@@ -165,6 +167,16 @@ def test_sites_of_an_mjcf_are_affordances(tmp_path: Path) -> None:
     assert asset.build().compile().body_mass.sum() == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize("place", ["lab", "lab/urdf", "other"])
+def test_meshes_of_a_ros_package_are_found(tmp_path: Path, place: str) -> None:
+    (tmp_path / "lab" / "meshes").mkdir(parents=True)
+    (tmp_path / "lab" / "meshes" / "b.obj").write_text(L_SHAPE_MM)
+    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / place / "box.urdf").write_text(PACKAGED_BOX)
+    asset = import_asset(ImportConfig(tmp_path / place / "box.urdf", "box", decomposition=None))
+    assert asset.half_extents_m == pytest.approx((0.03, 0.03, 0.015))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "error"),
     [
@@ -174,6 +186,9 @@ def test_sites_of_an_mjcf_are_affordances(tmp_path: Path) -> None:
         ("a.xml", "<mujoco><worldbody>", "no model"),
         ("a.urdf", "<robot/>", "no model|does not compile|no closed shapes"),
         ("a.xml", "<mujoco/>", "no closed shapes"),
+        ("a.obj", L_SHAPE_MM, r"60 x 60 x 30 m large; set unit_m: 0\.001"),
+        ("a.xml", "<mujoco><worldbody><geom size='.1' contype='0' conaffinity='0'/></worldbody></mujoco>", "collides"),
+        ("a.urdf", PACKAGED_BOX, "package://lab/meshes/b.obj is not below a folder lab"),
     ],
 )
 def test_malformed_files_are_refused(tmp_path: Path, name: str, text: str, error: str) -> None:
@@ -191,5 +206,7 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
         ImportConfig(tmp_path / "a.obj", "box", up="+x")
     with pytest.raises(ConfigError, match="at most one"):
         ImportConfig(tmp_path / "a.obj", "box", density_kg_m3=1.0, mass_kg=1.0)
+    with pytest.raises(ConfigError, match="unit_m > 0"):
+        ImportConfig(tmp_path / "a.obj", "box", unit_m=float("nan"))
     with pytest.raises(UnknownNameError, match="bowl"):
         ImportConfig(tmp_path / "a.obj", "chair")

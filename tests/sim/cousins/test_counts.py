@@ -20,6 +20,7 @@ def test_counts_are_read_by_object() -> None:
         ("object_0", ConfigError, "expected OBJECT:doors=1"),
         ("object_0:flaps=1", UnknownNameError, "valid choices: doors, drawers, lids"),
         ("object_0:doors=one", ConfigError, "whole number"),
+        ("object_0:doors=²", ConfigError, "whole number"),
         ("object_0:lids=2", ConfigError, "at most one lid"),
     ],
 )

@@ -141,6 +141,14 @@ def test_damaged_step_files_are_named(done: tuple[Path, Path, Scene]) -> None:
     (work / "parts.json").write_text(kept)
     with pytest.raises(DataError, match=r"must be \(7,\)"):
         read_labels(work / "clusters.npz", 7)
+    for name in ("cloud.npz", "clusters.npz"):
+        whole, made = (work / name).read_bytes(), (work / name).stat()
+        for damaged in (b"", whole[: len(whole) // 2]):
+            (work / name).write_bytes(damaged)
+            with pytest.raises(DataError, match=rf"{name} .*delete it"):
+                extract(folder, work, CONFIG)
+        (work / name).write_bytes(whole)
+        os.utime(work / name, ns=(made.st_atime_ns, made.st_mtime_ns))
     assert extract(folder, work, CONFIG) == scene
 
 

@@ -134,7 +134,7 @@ def test_gravity_says_which_plane_is_level(tmp_path: Path) -> None:
         if level:
             assert read_scan(folder).views[0].view.pose_base_camera[2] == pytest.approx(0.4, abs=1e-4)
         else:
-            with pytest.raises(DataError, match=r"no plane.*pose\.json"):
+            with pytest.raises(DataError, match=r"level plane, by gravity_camera.*pose\.json"):
                 read_scan(folder)
 
 
@@ -190,6 +190,10 @@ MENDS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: (f / "intrinsics.json").write_text('{"fx": 100, "fy": 110, "cx": 320, "cy": 240}'),
         "do not fit a picture of 64 x 48",
     ),
+    "units": (
+        lambda f: (f / "intrinsics.json").write_text('{"fx": 9, "fy": 9, "cx": 9, "cy": 9, "depth_scale": null}'),
+        "depth_scale_m must be metres per unit .* got None",
+    ),
     "no JSON": (lambda folder: (folder / "intrinsics.json").write_text("{"), r"intrinsics\.json"),
     "quaternion": (
         lambda f: (f / "pose.json").write_text('{"pose": [0, 0, 1, 2, 0, 0, 0]}'),
@@ -220,6 +224,7 @@ def test_malformed_folders_are_refused_with_the_mend(tmp_path: Path, case: str) 
     [
         ({"pose_base_camera": (0, 0, 1, 0.5, 0, 0, 0)}, "views.json, view 0: .*unit quaternion"),
         ({"intrinsics": (0, 110, 31.5, 23.5)}, "do not fit"),
+        ({"intrinsics": (0, 110, 31.5, 23.5), "pose_base_camera": None}, "do not fit"),
         ({"depth": "none.png"}, r"none\.png is not there"),
         ({"focal": 3}, "unknown key"),
         ({"depth_scale_m": 0.0}, "depth_scale_m must be positive"),

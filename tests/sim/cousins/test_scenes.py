@@ -15,17 +15,20 @@ from robot_rl.apps.players import make_cousin_demonstrations
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from robot_rl.loop import run_episode
+from robot_rl.typed import to_plain
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
 from sim.assets.asset import ROOT, Asset
 from sim.assets.generators import generate
 from sim.assets.pegs import Peg, Socket
 from sim.cousins.asking import read_task, suggestions
+from sim.cousins.boxes import _in_container
 from sim.cousins.compose import Choice, compose
 from sim.cousins.family import FamilyWorld, cousin_task, scene_folders
 from sim.cousins.folder import read_folder, write_folder
 from sim.cousins.generate import Order, Recipe, in_processes
 from sim.cousins.generate import generate as generate_scenes
-from sim.cousins.geometry import GeometryNoise, Mixture, RandomisedTwin, Twin, perturbed
+from sim.cousins.geometry import Cousins, Geometry, GeometryNoise, Mixture, RandomisedTwin, Twin, perturbed
+from sim.cousins.matching import Candidate
 from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior
 from sim.cousins.scene import OrientedBox, Part, Pose, Scene, SceneObject, Support, View, read_scene, write_scene
 from sim.cousins.tasks import Insert, OpenPart, PutIn, SceneTask, Stack
@@ -57,6 +60,11 @@ def view() -> View:
 
 def standing(name: str, half: tuple[float, float, float], x: float, y: float, yaw: float = 0.0) -> SceneObject:
     return SceneObject(name, OrientedBox(at(x, y, TABLE_M + half[2], yaw), half), (0.5, 0.5, 0.5), support="table_0")
+
+
+def scale_to(asset: Asset, seen: SceneObject) -> tuple[float, float, float]:
+    x, y, z = (float(wanted / has) for wanted, has in zip(seen.box.half_extents_m, asset.half_extents_m, strict=True))
+    return x, y, z
 
 
 def cabinet(is_drawer: bool = False) -> SceneObject:
@@ -115,6 +123,18 @@ def test_a_scene_reads_back_what_was_written(tmp_path: Path) -> None:
     (tmp_path / "scene.json").write_text('{"supports": [], "objects": [{"name": "x"}]}')
     with pytest.raises(DataError, match="box"):
         read_scene(tmp_path / "scene.json")
+    content = to_plain(scene)
+    for change, message in (
+        ({"name": "object_1"}, "two things are called 'object_1'"),
+        ({"name": "table_0"}, "two things are called 'table_0'"),
+        ({"name": "../a"}, r"'\.\./a' .* letters"),
+        ({"category": "teapot"}, "valid choices: .*bowl.*unknown"),
+        ({"color_rgb": [2.0, 0.0, 0.0]}, "0 \\.\\.\\. 1"),
+    ):
+        first, second = content["objects"]
+        (tmp_path / "scene.json").write_text(json.dumps(content | {"objects": [first | change, second]}))
+        with pytest.raises(DataError, match=message):
+            read_scene(tmp_path / "scene.json")
 
 
 def test_things_come_to_rest_where_they_stand() -> None:
@@ -129,6 +149,52 @@ def test_things_come_to_rest_where_they_stand() -> None:
     assert all(contact.penetration_m < 1e-3 for contact in layout.contacts)
     assert layout.settled_m < 0.02
     assert spec.compile().body(arm.base_body).pos == pytest.approx([0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("geometry", [Twin(), RandomisedTwin(), Cousins(2)])
+def test_what_stands_on_something_stays_on_it(geometry: Geometry) -> None:
+    base = replace(standing("object_0", (0.05, 0.05, 0.03), 0.5, 0.0), category="box")
+    item = replace(standing("object_1", (0.02, 0.02, 0.02), 0.51, 0.0), category="box", support="object_0")
+    pose = item.box.pose_base
+    item = replace(item, box=replace(item.box, pose_base=(*pose[:2], pose[2] + 0.055, *pose[3:])))  # 5 mm too low
+    scene = bench(base, item)
+    boxes = [generate("box", seed) for seed in range(2)]
+    candidates = {
+        one.name: [Candidate(asset, 0.1, {}, one.box.pose_base, scale_to(asset, one)) for asset in boxes]
+        for one in scene.objects
+    }
+    for index in range(6):
+        rng = np.random.default_rng(index)
+        _, _, layout = compose(scene, geometry.choose(scene, candidates, lambda name, asset: True, index, rng))
+        below, above = (layout.placed(name) for name in ("object_0", "object_1"))
+        assert below.pose_base[2] == pytest.approx(TABLE_M + below.half_extents_m[2], abs=2e-3)
+        height = below.half_extents_m[2] + above.half_extents_m[2]
+        assert above.pose_base[2] - below.pose_base[2] == pytest.approx(height, abs=2e-3)
+
+
+def test_overlapping_neighbours_are_moved_aside_and_stay_upright() -> None:
+    half = (0.03, 0.03, 0.06)
+    scene = bench(*(replace(standing(f"object_{i}", half, 0.5, 0.05 * i), category="box") for i in range(3)))
+    _, _, layout = compose(scene, Twin().choose(scene, {}, lambda name, asset: True, 0, np.random.default_rng(0)))
+    for i, one in enumerate(layout.objects):
+        assert one.pose_base[2] == pytest.approx(TABLE_M + half[2], abs=1e-3)
+        assert one.pose_base[:2] == pytest.approx((0.5, 0.06 * i), abs=3e-3)
+
+
+def test_what_lies_in_a_bowl_stays_in_it() -> None:
+    bowl = generate("bowl", 2)
+    outer = replace(standing("object_0", bowl.half_extents_m, 0.5, 0.1), category="bowl")
+    item = replace(standing("object_1", (0.012, 0.012, 0.03), 0.5, 0.1), category="box")  # through the floor, as fitted
+    item = _in_container(item, [outer, item])
+    assert item.support == "object_0" and _in_container(outer, [outer, item]).support == "table_0"
+    scene = bench(outer, item)
+    assert scene.carriers("object_1") == ("object_0",) and not list(suggestions(scene))
+    box = Twin().choose(bench(item), {}, lambda name, asset: True, 0, np.random.default_rng(0))
+    _, _, layout = compose(scene, [replace(chosen(outer, bowl), pose_base=outer.box.pose_base), *box])
+    below, above = (layout.placed(name) for name in ("object_0", "object_1"))
+    assert below.pose_base[2] == pytest.approx(TABLE_M + bowl.half_extents_m[2], abs=2e-3)
+    assert np.linalg.norm(np.subtract(above.pose_base[:2], below.pose_base[:2])) < bowl.half_extents_m[0]
+    assert above.pose_base[2] > below.pose_base[2] - bowl.half_extents_m[2] + 0.012
 
 
 def test_overlaps_that_cannot_be_settled_are_reported() -> None:
@@ -290,6 +356,10 @@ def test_a_task_that_the_scene_lacks_says_what_there_is(tmp_path: Path) -> None:
         read_task("shake:object_0", scene)
     with pytest.raises(ConfigError, match="no part of object_1 has a handle"):
         read_task("open:object_1", scene)
+    with pytest.raises(ConfigError, match=r"object_0 has 1 part\(s\), counted from 0; got '-1'"):
+        read_task("open:object_0:-1", scene)
+    with pytest.raises(ConfigError, match="open:OBJECT or"):
+        read_task("open", scene)
     with pytest.raises(ConfigError, match="two different objects"):
         read_task("put:object_1:object_1", scene)
     spec, arm, layout = compose(scene, Twin().choose(scene, {}, lambda name, asset: True, 0, np.random.default_rng(0)))
@@ -314,6 +384,27 @@ def test_errors_of_a_look_have_the_size_that_is_asked_for() -> None:
     assert other.panel.pose_base == pytest.approx(part.panel.pose_base)
     assert other.axis_point_base == pytest.approx(part.axis_point_base)
     assert other.handle.pose_base == pytest.approx(part.handle.pose_base)  # type: ignore[union-attr]
+
+
+def test_no_cousins_are_the_twin_and_what_cannot_be_drawn_is_refused() -> None:
+    scene = bench(cabinet())
+    (choice,) = Cousins(0).choose(scene, {}, lambda name, asset: True, 0, np.random.default_rng(0))
+    assert choice.asset.name == "twin/object_0" and choice.distance == 0.0
+    with pytest.raises(ConfigError, match="0 is the twin"):
+        Cousins(-1)
+    with pytest.raises(ConfigError, match="at least one part"):
+        Mixture(())
+    with pytest.raises(UnknownNameError, match="panda, ur5e"):
+        Recipe(robot="pandaa")
+
+
+def test_assets_take_the_colour_that_was_seen() -> None:
+    can = generate("can", 1)
+    seen = replace(standing("can", can.half_extents_m, 0.45, -0.12), color_rgb=(0.1, 0.6, 0.3))
+    choices = Twin().choose(bench(seen), {}, lambda name, asset: True, 0, np.random.default_rng(0))
+    spec, _, layout = compose(bench(seen), choices)
+    drawn = [geom.rgba[:3] for geom in spec.body(f"{layout.objects[0].name}/{ROOT}").geoms if geom.group == 1]
+    assert np.median(drawn, axis=0) == pytest.approx(seen.color_rgb, abs=1e-3)
 
 
 def test_priors_and_posteriors_are_drawn_from_as_they_say() -> None:
