@@ -60,8 +60,8 @@ class TorchSource(ManySource):
             self._batch(observation),
             None if goal is None else self._batch(goal),
             torch.as_tensor(noise, device=self._device),
-            torch.Generator(self._device).manual_seed(seed),
-            None if prefix is None else self._tensor(prefix),
+            prefix=None if prefix is None else self._tensor(prefix),
+            fresh=self._draw(range(seed, seed + len(noise)), noise.shape[1:]),
         )
         return chunks.cpu().numpy()
 
@@ -71,15 +71,19 @@ class TorchSource(ManySource):
         goals = [one.goal for one in inputs if one.goal is not None]
         if goals and len(goals) < len(inputs):
             raise ConfigError("chunks that are sampled together all have a goal, or none of them has")
-        shape = (self.model.draws, *inputs[0].noise.shape)
-        drawn = [np.random.default_rng(one.seed).standard_normal(shape, np.float32) for one in inputs]
         chunks = self.model.sample(
             self._stack([one.observation for one in inputs]),
             self._stack(goals) if goals else None,
             torch.as_tensor(np.stack([one.noise for one in inputs]), device=self._device),
-            fresh=torch.as_tensor(np.stack(drawn, 1), device=self._device),
+            fresh=self._draw([one.seed for one in inputs], inputs[0].noise.shape),
         )
         return chunks.cpu().numpy()
+
+    def _draw(self, seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+        """What samplers draw on the way (K, B, H, A), each chunk's from its own seed: as `policies.bundle` draws it."""
+        shape = (self.model.draws, *shape)
+        drawn = [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]
+        return torch.as_tensor(np.stack(drawn, 1), device=self._device)
 
     def _stack(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
         keys = observations[0]

@@ -70,7 +70,13 @@ def exported(tmp_path_factory):
 @pytest.mark.parametrize("name", CASES)
 def test_the_bundle_samples_the_same_chunks(name, exported):
     net, spec = build(name)
-    assert compare(net.eval(), Bundle(exported(name)), spec) < 1e-4
+    bundle = Bundle(exported(name))
+    assert compare(net.eval(), bundle, spec) < 1e-4
+    rng = np.random.default_rng(1)
+    seen = {key: np.ones((net.history, *one.shape), one.dtype) for key, one in spec.arrays.items()}
+    noise = rng.standard_normal((net.horizon, ACTION.dim), np.float32)
+    chunks = [one.sample(seen, None, noise, 5, None) for one in (bundle, TorchSource(net))]  # drawn from one seed
+    np.testing.assert_allclose(*chunks, atol=1e-4)
 
 
 def test_the_bundle_runs_without_torch_and_without_the_project(exported):

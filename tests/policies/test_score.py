@@ -15,6 +15,7 @@ from policies.inputs import InputConfig
 from policies.processes import DDPMProcess, EDMProcess, FlowProcess
 from policies.samplers import make_sampler
 from policies.score import ScoreConfig
+from policies.sources import SampleInputs
 from policies.torch_source import TorchSource
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig, TensorWindows
 from robot_rl.batch import Windows
@@ -279,6 +280,18 @@ def test_the_layout_for_acting_keeps_values_and_parameters_that_come_later():
     assert weight.stride() == (1, len(weight)) and torch.equal(weight, other.denoiser.noisy.weight)
     found = source.sample_many({"state": np.zeros((1, 3), np.float32)}, None, noise.numpy(), 0, None)
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)
+
+
+def test_one_seed_draws_the_same_on_the_way_however_chunks_are_asked_for():
+    """The noise of `policies.bundle`, whose chunks are the same."""
+    source = TorchSource(build(ScoreConfig(inputs=InputConfig(goal=False), horizon=4, network=SMALL, sampler="ddpm")))
+    rng = np.random.default_rng(0)
+    seen, noise = {"state": np.zeros((1, 3), np.float32)}, rng.standard_normal((2, 4, 2), np.float32)
+    wanted = [source.sample(seen, None, one, 5 + i, None) for i, one in enumerate(noise)]
+    inputs = [SampleInputs(seen, None, one, 5 + i) for i, one in enumerate(noise)]
+    np.testing.assert_allclose(source.sample_many(seen, None, noise, 5, None), wanted, atol=1e-5)
+    np.testing.assert_allclose(source.sample_each(inputs), wanted, atol=1e-5)
+    assert np.abs(source.sample(seen, None, noise[0], 6, None) - wanted[0]).max() > 1e-3
 
 
 def test_a_prefix_stays_as_given_and_the_rest_goes_with_it(goal_model):
