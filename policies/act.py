@@ -60,8 +60,17 @@ class ACTConfig:
     """How chunks are played."""
 
     def __post_init__(self) -> None:
-        if self.width % self.heads or self.horizon < 1 or min(self.kl_weight, self.jepa_weight) < 0.0:
-            raise ConfigError(f"heads must divide the width, the horizon be positive, weights not negative; got {self}")
+        sizes = (self.horizon, self.width, self.heads, self.encoder_layers, self.decoder_layers, self.style)
+        if min(sizes) < 1 or self.width % self.heads:
+            raise ConfigError(
+                f"horizon, width, heads, layers and style must be at least 1, heads divide the width; got {self}"
+            )
+        if min(self.kl_weight, self.jepa_weight) < 0.0:
+            raise ConfigError(f"weights must not be negative; got {self.kl_weight}, {self.jepa_weight}")
+        if not 0.0 <= self.dropout < 1.0 or not 0.0 <= self.jepa_decay <= 1.0:
+            raise ConfigError(
+                f"dropout must lie in [0, 1), jepa_decay in [0, 1]; got {self.dropout}, {self.jepa_decay}"
+            )
 
     @property
     def sees_future(self) -> bool:

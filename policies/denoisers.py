@@ -58,6 +58,10 @@ class MLPConfig:
     dropout: float = 0.0
     """In every block, while training."""
 
+    def __post_init__(self) -> None:
+        if min(self.width, self.blocks) < 1 or not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"width and blocks must be at least 1, dropout lie in [0, 1); got {self}")
+
     def build(self, shape: Shape) -> Denoiser:
         return MLPDenoiser(self, shape)
 
@@ -78,7 +82,9 @@ class TransformerConfig:
     """Whether an action sees only those before it."""
 
     def __post_init__(self) -> None:
-        if self.width % self.heads or min(self.width, self.layers, self.heads) < 1:
+        if min(self.width, self.layers, self.heads) < 1 or not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"width, layers and heads must be at least 1, dropout lie in [0, 1); got {self}")
+        if self.width % self.heads:
             raise ConfigError(f"heads must divide the width; got {self.heads} and {self.width}")
 
     def build(self, shape: Shape) -> Denoiser:

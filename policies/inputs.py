@@ -61,6 +61,8 @@ class InputConfig:
             raise ConfigError("words and goal_noise are of policies that are told goals: goal=true")
         if self.history < 1 or not self.goal_noise >= 0.0:
             raise ConfigError(f"history must be at least 1, goal_noise not negative; got {self}")
+        if min(*self.image_channels, self.image_features, len(self.image_channels)) < 1:
+            raise ConfigError(f"image_channels and image_features must be positive; got {self}")
 
 
 class InputTokens(nn.Module):

@@ -149,6 +149,10 @@ class FlowProcess:
     data_std: float = 1.0
     """Chunks are scaled to this."""
 
+    def __post_init__(self) -> None:
+        if not self.data_std > 0.0:
+            raise ConfigError(f"data_std must be positive, got {self.data_std}")
+
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Uniform in (0, 1]: at 0 there is nothing to learn."""
         return 1.0 - torch.rand(count, generator=generator, device=generator.device)

@@ -5,6 +5,7 @@ Shape letters: B batch, T observations, H horizon, A action.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -56,10 +57,15 @@ class ScoreConfig:
     sees_future = False
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.goal_dropout <= 1.0 or self.guidance < 0.0 or not 0 <= self.max_prefix < self.horizon:
-            raise ConfigError(f"need goal_dropout in [0, 1], guidance >= 0, 0 <= max_prefix < horizon; got {self}")
-        if self.guidance not in (0.0, 1.0) and not self.goal_dropout:
-            raise ConfigError("guidance other than 0 and 1 needs a network trained with goal_dropout > 0")
+        if not 0.0 <= self.goal_dropout <= 1.0 or not 0.0 <= self.guidance < math.inf:
+            raise ConfigError(f"need goal_dropout in [0, 1], guidance >= 0; got {self.goal_dropout}, {self.guidance}")
+        if not 0 <= self.max_prefix < self.horizon:
+            raise ConfigError(f"need 0 <= max_prefix < horizon; got {self.max_prefix}, {self.horizon}")
+        if self.clip is not None and not self.clip > 0.0:
+            raise ConfigError(f"clip must be positive, or null for none; got {self.clip}")
+        plain = (1.0,) if self.inputs.goal else (0.0, 1.0)  # without a goal there is none to be ignored
+        if self.guidance not in plain and not self.goal_dropout:
+            raise ConfigError("guidance other than 1 needs a network trained with goal_dropout > 0")
         self.build_sampler()  # wrong names are found now, not after training
 
     def build_sampler(self) -> Sampler | ReferenceSampler:

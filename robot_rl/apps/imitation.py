@@ -37,6 +37,7 @@ from robot_rl.batch import Returns, Windows
 from robot_rl.errors import ConfigError, DataError, SpecError, UnknownNameError
 from robot_rl.protocols import Env
 from robot_rl.types import STATE_KEY, ActionSpec, Goal, ObservationSpec
+from robot_rl.wire_events import PHASES
 from sim.ogbench_env import OgbenchTask
 from sim.tasks import TaskConfig
 
@@ -98,11 +99,17 @@ class ImitationExperiment:
             )
         if self.outcomes not in OUTCOMES:
             raise UnknownNameError("outcomes", self.outcomes, OUTCOMES)
+        for phase in self.phases:
+            if phase not in PHASES:
+                raise UnknownNameError("phase", phase, PHASES)
         if not hasattr(self.policy, "build"):
             choices = ", ".join(name for name in group_choices("policy") if not name.startswith(STEPWISE))
             raise ConfigError(f"{type(self.policy).__name__} does not learn chunks; policies that do: {choices}")
         self._check_levels()
         self._check_critic()
+        execute, horizon = self.policy.execution.execute, self.policy.horizon
+        if execute > horizon:
+            raise ConfigError(f"policy.execution.execute must not exceed policy.horizon; got {execute} of {horizon}")
 
     def _check_levels(self) -> None:
         parts = (self.algorithm, self.critic, self.policy)

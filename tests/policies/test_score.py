@@ -1,5 +1,6 @@
 """Score policies: the loss has its minimum where it should, guidance and prefixes do what they say, modes are kept."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -386,7 +387,20 @@ def test_normalizers_travel_with_the_weights():
         lambda: ScoreConfig(goal_dropout=1.5),
         lambda: ScoreConfig(goal_dropout=0.0, guidance=2.0),
         lambda: ScoreConfig(max_prefix=16),
+        lambda: ScoreConfig(goal_dropout=0.0, guidance=0.0),
+        lambda: ScoreConfig(guidance=math.nan),
+        lambda: ScoreConfig(clip=-1.0),
         lambda: TransformerConfig(width=100, heads=12),
+        lambda: TransformerConfig(heads=0),
+        lambda: TransformerConfig(dropout=1.5),
+        lambda: MLPConfig(width=0),
+        lambda: MLPConfig(blocks=-1),
+        lambda: MLPConfig(dropout=2.0),
+        lambda: FlowProcess(data_std=0.0),
+        lambda: ACTConfig(heads=0),
+        lambda: ACTConfig(decoder_layers=0),
+        lambda: ACTConfig(dropout=2.0),
+        lambda: InputConfig(image_channels=()),
         lambda: EDMProcess(sigma_min=20.0),
         lambda: EDMProcess(schedule="cosine"),
         lambda: GCBCConfig(hidden=()),

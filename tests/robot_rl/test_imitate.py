@@ -118,6 +118,8 @@ def test_wrong_data_and_policies_are_refused_before_anything_is_made(data, tmp_p
         (["policy=gaussian"], "does not learn chunks"),
         ([f"data={tmp_path / 'nothing'}"], "nothing"),
         (["policy.process.sigma=3"], "sigma_max"),
+        (["policy.horizon=4"], "execution.execute must not exceed"),
+        (["phases=[demonstration]"], "valid choices: demo, evaluate, learn, play"),
     ):
         assert main(["imitate", *SMALL[:1], f"data={data}", *wrong, "--run-dir", str(run_dir)]) == 2
         assert said in capsys.readouterr().err
