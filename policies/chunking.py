@@ -38,7 +38,8 @@ class ExecutionConfig:
     """How chunks are played."""
 
     execute: int = 8
-    """Steps of a chunk that are played before another one is asked for."""
+    """Steps of a chunk that are played before another one is asked for; asynchronous: fewer, where the rest of it would
+    not outlast the sampling."""
     asynchronous: bool = False
     """Whether the next chunk is sampled while the present one plays; otherwise the arm waits for it."""
     prefix: bool = True
@@ -135,13 +136,21 @@ class ChunkPolicy:
         if not self.execution.asynchronous or self._step == 0:
             if self._due:
                 self._wait_for_chunk()
-        elif self._wanted and self._pending is None:
+        elif self._pending is None and (self._wanted or self._running_out):
             self._ask()
         return self._next()
 
     @property
     def _wanted(self) -> bool:
         return self._step - self._joined >= self.execution.execute
+
+    @property
+    def _running_out(self) -> bool:
+        """Whether what is left of the chunk lasts no longer than sampling the next one is expected to take.
+
+        Never while half of it is left: one long sampling shall not have chunks asked for that decide next to nothing.
+        """
+        return self._last + 1 - self._step <= min(self.predicted_delay, self.source.horizon // 2)
 
     @property
     def _due(self) -> bool:

@@ -115,6 +115,21 @@ def test_a_late_chunk_is_counted_and_the_rest_of_the_old_one_is_played():
     assert policy.counters.late == 1 and policy.counters.held == 0
 
 
+@pytest.mark.parametrize("prefix", [True, False])
+@pytest.mark.parametrize("delay", [2, 3, HORIZON // 2])
+def test_the_next_chunk_is_asked_for_before_the_rest_is_shorter_than_its_sampling(delay, prefix):
+    policy, _, executor = make(delay=delay, execute=5, asynchronous=True, prefix=prefix)
+    played = play(policy, executor, 40, known_delay=delay)
+    assert (played.sum(1)[:8] == np.arange(8)).all() and (played[1:] != 0).any(1).all()
+    assert policy.counters.held == policy.counters.late == 0
+
+
+def test_one_long_sampling_does_not_have_chunks_asked_for_all_the_time():
+    policy, source, executor = make(delay=1, execute=4, asynchronous=True)
+    play(policy, executor, 12, known_delay=3 * HORIZON)
+    assert [step for step, *_ in source.calls] == [0, 4, 8]
+
+
 def test_when_the_old_chunk_is_used_up_the_arm_is_held_until_the_new_one_comes():
     policy, _, executor = make(delay=6, execute=4, asynchronous=True)
     played = play(policy, executor, 12, known_delay=1)
