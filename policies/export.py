@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from policies import bundle
 from policies.chunk_net import ChunkSampler, Request
+from policies.reference_samplers import ReferenceSampler
 from robot_rl.errors import ConfigError
 from robot_rl.types import ActionSpec, ArraySpec, ObservationSpec, plain
 
@@ -57,16 +58,20 @@ def export_bundle(
 
     `words` are the goals that the bundle will understand, of a network that knows words: the sentence encoder stays
     behind. `description` is put beside what the bundle needs itself. Raises `ConfigError` when `path` exists, the
-    packages for exporting are missing, or the graph does not do what the network does.
+    packages for exporting are missing, the sampler is not a table, or the graph does not do what the network does.
     """
     if path.exists():
         raise ConfigError(f"{path} exists; choose another folder, or delete it")
+    if isinstance(getattr(net, "sampler", None), ReferenceSampler):
+        raise ConfigError("diffusers' schedulers cannot be exported; their tables can: policy.tables=true")
     net = net.cpu().eval()
     task_space = net.words
     vectors = None if task_space is None else {plain(text): task_space.encode(text).tolist() for text in words}
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    partial.mkdir()
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error}") from error
     try:
         _write_graph(net, partial / bundle.GRAPH, observation_spec, action_spec)
         save_file({k: v.contiguous() for k, v in net.state_dict().items()}, partial / bundle.WEIGHTS)

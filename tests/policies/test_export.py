@@ -149,6 +149,15 @@ def test_a_folder_is_not_overwritten(exported):
     net, spec = build("score")
     with pytest.raises(ConfigError, match="exists"):
         export_bundle(net, exported("score"), spec, ACTION, {})
+    with pytest.raises(ConfigError, match="cannot write"):
+        export_bundle(net, exported("score") / "bundle.json" / "bundle", spec, ACTION, {})
+
+
+def test_diffusers_schedulers_are_not_exported(tmp_path):
+    net = ScoreConfig(horizon=6, network=SMALL, tables=False).build(STATE, ACTION)
+    with pytest.raises(ConfigError, match="tables=true"):
+        export_bundle(net, tmp_path / "bundle", STATE, ACTION, {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_graph_that_does_something_else_is_not_written(tmp_path, monkeypatch):
