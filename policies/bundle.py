@@ -52,6 +52,8 @@ class Bundle:
                 key: (tuple(shape), kind) for key, (shape, kind) in self.description["observation"].items()
             }
             self._goal = {key: (tuple(shape), kind) for key, (shape, kind) in self.description["goal"].items()}
+            if min(self.horizon, self.history, self.action_dim) < 1 or self.draws < 0:
+                raise ValueError("sizes of nothing")
             words = self.description["words"]
             self._words = None if words is None else {key: np.asarray(one, np.float32) for key, one in words.items()}
         except BundleError:
@@ -73,7 +75,18 @@ class Bundle:
             return {"text": words[said], "worded": np.ones((), np.float32)}
         if text and not goal:
             raise BundleError(f"the goal {text!r} is words alone, and this policy was trained without words")
-        return {**goal, **({} if words is None else {f"start/{key}": start[key] for key in start})} if goal else None
+        if not goal:
+            return None
+        told = {**goal, **({} if words is None else {f"start/{key}": start[key] for key in start})}
+        self._check_goal(told)
+        return told
+
+    def _check_goal(self, goal: Mapping[str, Array]) -> None:
+        """`BundleError` for a goal that is neither in words nor shown whole: zeros would stand for the rest."""
+        shown = [key for key in self._goal if key not in ("text", "worded")]
+        lacking = [key for key in shown if key not in goal and "text" not in goal]
+        if lacking:
+            raise BundleError(f"the goal lacks {lacking}; this policy is shown {shown}")
 
     def sample(
         self,
@@ -89,25 +102,33 @@ class Bundle:
         (P, A) of actions that are decided, or None. `seed` is of the noise that some samplers draw on the way.
         """
         shape = (self.horizon, self.action_dim)
-        length = 0 if prefix is None else len(prefix)
         placed, mask = np.zeros(shape, np.float32), np.zeros(self.horizon, np.float32)
         if prefix is not None:
-            placed[:length], mask[:length] = prefix, 1.0
+            if np.shape(prefix)[1:] != shape[1:] or len(prefix) > self.horizon:
+                raise BundleError(f"the prefix is {np.shape(prefix)}, expected at most {shape}")
+            placed[: len(prefix)], mask[: len(prefix)] = prefix, 1.0
         fresh = np.random.default_rng(seed).standard_normal((self.draws, 1, *shape), np.float32)
-        given = {"noise": noise[None], "prefix": placed[None], "prefix_mask": mask[None], "fresh": fresh}
+        given = {"noise": np.asarray(noise)[None], "prefix": placed[None], "prefix_mask": mask[None], "fresh": fresh}
         given["told"] = np.full(1, float(goal is not None), np.float32)
         for key in self.observation:
             if key not in observation:
                 raise BundleError(f"the observation lacks {key!r}; this policy sees {list(self.observation)}")
-            given[f"observation/{key}"] = observation[key][None]
+            given[f"observation/{key}"] = np.asarray(observation[key])[None]
+        if goal is not None:
+            self._check_goal(goal)
         for key, (goal_shape, dtype) in self._goal.items():
             told = np.zeros(goal_shape, dtype) if goal is None or key not in goal else goal[key]
             given[f"goal/{key}"] = np.asarray(told)[None]
-        feed = {name: np.ascontiguousarray(given[name]) for name in self._wanted}
-        for name, value in feed.items():
-            if list(value.shape) != list(self._wanted[name].shape):
-                raise BundleError(f"{name} is {value.shape}, expected {tuple(self._wanted[name].shape)}")
+        feed = {name: self._fit(name, given[name]) for name in self._wanted}
         return np.asarray(self._session.run(None, feed)[0])[0]
+
+    def _fit(self, name: str, value: Array) -> Array:
+        """`value` in the precision that the graph takes; `BundleError` where its shape or kind is another."""
+        wanted = self._wanted[name]
+        dtype = np.dtype(np.uint8 if "uint8" in wanted.type else np.float32)
+        if list(value.shape) != list(wanted.shape) or not np.can_cast(value.dtype, dtype, "same_kind"):
+            raise BundleError(f"{name} is {value.shape} {value.dtype}, expected {tuple(wanted.shape)} {dtype}")
+        return np.ascontiguousarray(value, dtype)
 
     def sample_many(
         self,

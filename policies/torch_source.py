@@ -17,7 +17,7 @@ from policies.inputs import START, TEXT, WORDED
 from policies.parameters import load_parameters
 from policies.sources import ManySource, SampleInputs
 from robot_rl.algorithms.networks import find_device
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, SpecError
 from robot_rl.types import FloatArray, Observation
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -36,7 +36,10 @@ class TorchSource(ManySource):
         load_parameters(self.model, tensors)
 
     def tell(self, goal: Observation, text: str, start: Observation) -> Observation | None:
-        """As `ChunkSource.tell`; `ConfigError` when words are all there is and the network knows none."""
+        """As `ChunkSource.tell`; `ConfigError` when words are all there is and the network knows none.
+
+        `SpecError` for a goal shown in part: zeros would stand for the rest.
+        """
         words = self.model.words
         if text and words is not None:
             return {TEXT: words.encode(text), WORDED: np.ones((), np.float32)}
@@ -44,6 +47,9 @@ class TorchSource(ManySource):
             if text:
                 raise ConfigError(f"the goal {text!r} is words alone, and this policy was trained without words")
             return None
+        shown = [key for key in self.model.goal_arrays if key not in (TEXT, WORDED) and not key.startswith(START)]
+        if lacking := [key for key in shown if key not in goal]:
+            raise SpecError(f"the goal lacks {lacking}; this policy is shown {shown}")
         return goal if words is None else goal | {START + key: value for key, value in start.items()}
 
     @torch.inference_mode()

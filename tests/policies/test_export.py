@@ -22,7 +22,7 @@ from policies.inputs import InputConfig
 from policies.processes import DDPMProcess
 from policies.score import ScoreConfig
 from policies.torch_source import TorchSource
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, SpecError
 from robot_rl.types import ActionSpec, ArraySpec, Goal, ObservationSpec
 
 STATE = ObservationSpec({"state": ArraySpec((3,), names=("a", "b", "c"))})
@@ -140,6 +140,23 @@ def test_wrong_inputs_are_named(exported):
         bundle.sample({}, None, noise, 0, None)
     with pytest.raises(BundleError, match="observation/state is"):
         bundle.sample({"state": np.zeros((2, 3), np.float32)}, None, noise, 0, None)
+    seen = {"state": np.zeros((1, 3))}  # numpy's own precision will do
+    np.testing.assert_array_equal(
+        bundle.sample(seen, None, noise.astype(float), 0, None),
+        bundle.sample({"state": seen["state"].astype(np.float32)}, None, noise, 0, None),
+    )
+    with pytest.raises(BundleError, match="complex"):
+        bundle.sample({"state": np.zeros((1, 3), complex)}, None, noise, 0, None)
+    for prefix in (np.zeros((7, 2)), np.zeros((2, 3))):
+        with pytest.raises(BundleError, match="prefix is"):
+            bundle.sample(seen, None, noise, 0, prefix)
+    for goal in ({"stat": np.zeros(3)}, {}):
+        with pytest.raises(BundleError, match=r"lacks \['state'\]"):
+            bundle.sample(seen, goal, noise, 0, None)
+    with pytest.raises(BundleError, match=r"lacks \['state'\]"):
+        bundle.tell({"stat": np.zeros(3)}, "", {})
+    with pytest.raises(SpecError, match=r"lacks \['state'\]"):
+        TorchSource(build("score")[0]).tell({"stat": np.zeros(3, np.float32)}, "", {})
     with pytest.raises(BundleError, match="does not learn"):
         bundle.load({"weight": noise})
     bundle.load({})
@@ -196,7 +213,7 @@ def test_a_bundle_understands_the_words_that_it_was_exported_with(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"horizon": None}, {"action": None}, {"words": [1]}, {"goal": 3}, {"sha256": None}, None]
+    "change", [{"horizon": None}, {"action": None}, {"words": [1]}, {"goal": 3}, {"sha256": None}, {"draws": -1}, None]
 )
 def test_a_description_that_is_none_is_refused(exported, tmp_path, change):
     copied = tmp_path / "copy"
