@@ -82,6 +82,7 @@ def export_bundle(
             "history": net.history,
             "draws": net.draws,
             "observation": {key: [list(one.shape), one.dtype] for key, one in observation_spec.arrays.items()},
+            "elements": {key: list(one.names) for key, one in observation_spec.arrays.items()},
             "goal": {key: [list(one.shape), one.dtype] for key, one in net.goal_arrays.items()},
             "words": vectors,
             "action": {

@@ -93,7 +93,7 @@ class DeployNode(ActorNode[DeployNodeConfig]):
         changes = [name for name in CHANGES if any(getattr(config, name))]
         chosen = choose_policy(self._registry, config.policy, changes, unpromoted=config.use_sim or config.unpromoted)
         run_dir, checkpoint = find_checkpoint(chosen.path)
-        experiment = read_run(run_dir, " ".join(config.overrides).split())
+        experiment = read_run(run_dir, self._overrides)
         if not isinstance(experiment.task, TaskConfig):
             raise ConfigError(f"{experiment.task.name} exists in lockstep simulation only; deploy runs tasks of an arm")
         policy, transport = self._load(experiment, checkpoint)
@@ -108,6 +108,10 @@ class DeployNode(ActorNode[DeployNodeConfig]):
         subscribers = (self._chunks, *([self._watch] if self._watch else []), report)
         return Parts(experiment, experiment.task.env, steered or policy, schedule, transport, None, subscribers)
 
+    @property
+    def _overrides(self) -> list[str]:
+        return " ".join(self.config.overrides).split()
+
     def _load(self, experiment: Any, checkpoint: Path) -> tuple[Any, NoLearner]:
         """The policy, and where its parameters come from."""
         config = self.config
@@ -119,7 +123,7 @@ class DeployNode(ActorNode[DeployNodeConfig]):
             policy = load_remote(experiment, there, goal)
             transport = NoLearner(policy.version, {})  # its parameters are the server's
         elif config.bundle:
-            policy = load_bundle(experiment, Path(config.bundle), goal)
+            policy = load_bundle(experiment, Path(config.bundle), goal, self._overrides)
             transport = NoLearner(0, {})  # its parameters are part of the bundle
         else:
             policy = build_run_policy(experiment, goal)

@@ -136,7 +136,7 @@ def _load(experiment: Any, checkpoint: Path, args: argparse.Namespace, told: Goa
     if args.bundle and args.remote:
         raise ConfigError("--bundle and --remote: one of them can act; serve the bundle if that is meant")
     if args.bundle:
-        return load_bundle(experiment, args.bundle, told)
+        return load_bundle(experiment, args.bundle, told, args.overrides)
     if not args.remote:
         return load_policy(experiment, checkpoint, told)
     policy = load_remote(experiment, RemoteConfig(args.remote, args.token_file, REMOTE_TIMEOUT_S), told)
@@ -156,8 +156,11 @@ def load_policy(experiment: Any, checkpoint: Path, goal: Goal | None = None) -> 
     return policy
 
 
-def load_bundle(experiment: Any, path: Path, goal: Goal | None = None) -> ChunkPolicy:
-    """The exported policy at `path`, for the task of `experiment`; `goal` of episodes that tell none."""
+def load_bundle(experiment: Any, path: Path, goal: Goal | None = None, overrides: Sequence[str] = ()) -> ChunkPolicy:
+    """The exported policy at `path`, for the task of `experiment`; `goal` of episodes that tell none.
+
+    `SpecError` for a policy of another task, `ConfigError` for `overrides` of what is part of its graph.
+    """
     from policies.bundle import Bundle, BundleError
 
     if not isinstance(experiment, ImitationExperiment):
@@ -166,10 +169,15 @@ def load_bundle(experiment: Any, path: Path, goal: Goal | None = None) -> ChunkP
         bundle = Bundle(path)
     except BundleError as error:
         raise DataError(str(error)) from error
-    task = experiment.task
-    seen = {key: (one.shape, one.dtype) for key, one in task.observation_spec.arrays.items()}
-    if bundle.observation != seen or bundle.action_dim != task.action_spec.dim:
-        raise SpecError(f"{path} sees {bundle.observation} and acts in {bundle.action_dim}, {task.name} shows {seen}")
+    if fixed := [one for one in overrides if one.startswith("policy") and not one.startswith("policy.execution")]:
+        raise ConfigError(f"{' '.join(fixed)}: that is part of a bundle's graph; export again with it")
+    task, action = experiment.task, bundle.description["action"]
+    shown = {key: (one.shape, one.dtype, one.names) for key, one in task.observation_spec.arrays.items()}
+    names = bundle.description.get("elements", {key: one[2] for key, one in shown.items()})  # of old ones unknown
+    seen = {key: (*one, tuple(names.get(key, ()))) for key, one in bundle.observation.items()}
+    acts, moves = (tuple(action["names"]), action.get("gripper")), (task.action_spec.names, task.action_spec.gripper)
+    if seen != shown or acts != moves:
+        raise SpecError(f"{path} sees {seen} and acts in {acts}; {task.name} shows {shown} and takes {moves}")
     return build_acting_policy(experiment, bundle, goal)
 
 

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 def _load(experiment: ImitationExperiment, checkpoint: Path, args: argparse.Namespace) -> tuple[ManySource, int]:
     """What is served, and its version."""
     if args.bundle:
-        return as_many(load_bundle(experiment, args.bundle).source), 0
+        return as_many(load_bundle(experiment, args.bundle, overrides=args.overrides).source), 0
     source = TorchSource(
         build_model(experiment, experiment.task.observation_spec, experiment.task.action_spec), args.device
     )

@@ -175,9 +175,14 @@ def test_play_is_labelled_and_its_words_are_learned_and_obeyed(data, tmp_path, c
     assert main(["export", str(tmp_path / "run"), "--words", "push the cube away"]) == 0
     bundle = json.loads((tmp_path / "run" / "bundle" / "bundle.json").read_text())
     assert sorted(bundle["words"]) == ["move the cube to the left", "push the cube away"]
-    assert (
-        main(["evaluate", str(tmp_path / "run"), "--bundle", str(tmp_path / "run" / "bundle"), "--words", "fly"]) == 2
-    )
+    exported = ["evaluate", str(tmp_path / "run"), "--bundle", str(tmp_path / "run" / "bundle"), "--episodes", "1"]
+    assert main([*exported, "--words", "fly"]) == 2
+    assert main([*exported, "policy.execution.execute=4", "policy.steps=9"]) == 2
+    assert "policy.steps=9: that is part of a bundle's graph" in capsys.readouterr().err
+    bundle["elements"]["state"][0] = "lid.angle"  # as many elements, but of another task
+    (tmp_path / "run" / "bundle" / "bundle.json").write_text(json.dumps(bundle))
+    assert main(exported) == 2
+    assert "lid.angle" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
