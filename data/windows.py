@@ -116,7 +116,7 @@ class Parts:
             raise DataError(f"labels speak of episodes that the store does not have, such as {sorted(unknown)[0]!r}")
         found: list[tuple[int, int, int]] = []
         number = {text: index for index, text in enumerate(texts)}
-        begins = np.concatenate([[0], cache.ends[:-1]])
+        begins = np.concatenate([[0], cache.ends])[:-1]
         for info, offset in zip(cache.infos, begins.tolist(), strict=True):
             for one in labels.get(info.episode_id, ()):
                 if one.end > info.steps and info.usable:
@@ -157,7 +157,7 @@ class WindowSampler:
         self._actions = arrays[f"{config.actions}_action"]
         self._rewards, self._terminated = arrays["reward"], arrays["terminated"]
         self._ends = np.asarray(ends, np.int64)
-        self._begins = np.concatenate([[0], self._ends[:-1]])
+        self._begins = np.concatenate([[0], self._ends])[:-1]
         used = np.ones(len(self._ends), bool) if episodes is None else episodes
         lengths = (self._ends - self._begins) * used
         if not lengths.sum():

@@ -247,10 +247,10 @@ def choose_episodes(cache: Cache, choice: Choice) -> tuple[NDArray[np.bool_], ND
 
 
 def _is_wanted(info: EpisodeInfo, experiment: Choice) -> bool:
-    """A failed demonstration shows the wrong thing; play has no success."""
+    """A failed demonstration shows the wrong thing, an episode without a step nothing; play has no success."""
     good = info.success or info.phase == "play" or experiment.outcomes == "all"
     wanted = info.phase in experiment.phases and (experiment.synthetic or not info.synthetic)
-    return info.usable and wanted and good
+    return info.usable and info.steps > 0 and wanted and good
 
 
 def build_model(experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec) -> ChunkSampler:

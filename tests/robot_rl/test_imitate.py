@@ -2,17 +2,20 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from data.cache import open_cache
+from data.recorder import EpisodeRecorder
 from data.store import EpisodeStore
 from robot_rl.algorithms.imitation import Imitation
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import CONF_DIR, compose
-from robot_rl.apps.imitation import ImitationExperiment, build_model
+from robot_rl.apps.imitation import ImitationExperiment, build_model, choose_episodes
 from robot_rl.apps.runs import read_goal
 from robot_rl.errors import ConfigError, SpecError
 
@@ -112,8 +115,11 @@ def test_the_weights_know_the_data_they_are_for(data, tmp_path):
 
 
 def test_wrong_data_and_policies_are_refused_before_anything_is_made(data, tmp_path, capsys):
-    run_dir = tmp_path / "run"
+    run_dir, empty = tmp_path / "run", tmp_path / "empty"
+    store = EpisodeStore(data)
+    EpisodeRecorder(empty, store.observation_spec, store.action_spec, configuration={}).close()
     for wrong, said in (
+        ([f"data={empty}"], "no episode to learn from"),
         (["task=scene"], "choose another task"),
         (["policy=gaussian"], "does not learn chunks"),
         ([f"data={tmp_path / 'nothing'}"], "nothing"),
@@ -124,6 +130,15 @@ def test_wrong_data_and_policies_are_refused_before_anything_is_made(data, tmp_p
         assert main(["imitate", *SMALL[:1], f"data={data}", *wrong, "--run-dir", str(run_dir)]) == 2
         assert said in capsys.readouterr().err
         assert not run_dir.exists()
+
+
+def test_an_episode_without_a_step_is_neither_learned_from_nor_held_out(data):
+    cache = open_cache(EpisodeStore(data))
+    first, *others = cache.infos
+    cache = replace(cache, infos=(replace(first, steps=0), *others))
+    learned, out = choose_episodes(cache, compose("imitate", SMALL, ImitationExperiment))
+    np.testing.assert_array_equal(learned, [False, False, True])
+    np.testing.assert_array_equal(out, [False, True, False])
 
 
 def test_another_experiment_does_not_go_on_in_the_same_folder(data, tmp_path, capsys):
