@@ -16,9 +16,9 @@ CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 T = TypeVar("T")
 
 
-def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Accept trailing `key=value` overrides, as `args.overrides`."""
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="task=lift algorithm=rlpd learner.utd=4 ...")
+def add_overrides(parser: argparse.ArgumentParser, example: str = "policy.steps=10 policy.guidance=2") -> None:
+    """Accept trailing `key=value` overrides, as `args.overrides`; `example`: some that make sense there."""
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"{example} ...")
 
 
 def positive(text: str) -> int:

@@ -30,7 +30,7 @@ from robot_rl.records import without_nan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_overrides(parser)
+    add_overrides(parser, "task=lift policy.horizon=24 algorithm.updates=20000")
     parser.add_argument("--run-dir", type=Path, help="where everything goes (default: runs/imitate/<task>_...)")
     parser.add_argument("--resume", action="store_true", help="continue the run found there")
     parser.add_argument("--overwrite", action="store_true", help="delete the run found there first")

@@ -39,7 +39,7 @@ from robot_rl.types import EpisodeEnd, EpisodeStart
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = GuidanceConfig()
     parser.add_argument("data", type=Path, help="the recorded episodes, of states")
-    add_overrides(parser)
+    add_overrides(parser, "model.horizon=16 model.steps=10")
     parser.add_argument("--policy", type=Path, help="guide towards this run's policy (or one checkpoint's), a Gaussian")
     parser.add_argument("--episodes", type=positive, default=1000, help="how many in all (default: 1000)")
     parser.add_argument("--out", type=Path, required=True, help="the episode store to add to")

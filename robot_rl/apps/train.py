@@ -50,7 +50,7 @@ from robot_rl.typed import to_plain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_overrides(parser)
+    add_overrides(parser, "task=lift algorithm=rlpd learner.utd=4")
     parser.add_argument("--run-dir", type=Path, help="where everything goes (default: runs/train/<task>_seed<n>)")
     parser.add_argument("--resume", action="store_true", help="continue the run found there")
     parser.add_argument("--overwrite", action="store_true", help="delete the run found there first")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from argparse import ArgumentParser
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from data.cache import open_cache
 from data.recorder import EpisodeRecorder
 from data.store import EpisodeStore
 from robot_rl.algorithms.imitation import Imitation
+from robot_rl.apps import imitate
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import CONF_DIR, compose
 from robot_rl.apps.imitation import ImitationExperiment, build_model, choose_episodes
@@ -139,6 +141,14 @@ def test_an_episode_without_a_step_is_neither_learned_from_nor_held_out(data):
     learned, out = choose_episodes(cache, compose("imitate", SMALL, ImitationExperiment))
     np.testing.assert_array_equal(learned, [False, False, True])
     np.testing.assert_array_equal(out, [False, True, False])
+
+
+@pytest.mark.parametrize("command", ["imitate", "offline"])
+def test_help_shows_overrides_that_are_valid(command):
+    parser = ArgumentParser()
+    imitate.add_arguments(parser)
+    shown = next(one.help for one in parser._actions if one.dest == "overrides")
+    assert compose(command, shown.removesuffix(" ...").split(), ImitationExperiment).policy.horizon == 24
 
 
 def test_another_experiment_does_not_go_on_in_the_same_folder(data, tmp_path, capsys):
