@@ -12,6 +12,7 @@ Shape letters: K candidates, N members, T observations, H horizon, A action, P p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -43,8 +44,10 @@ class SteeringConfig:
     """Standard deviations of the ensemble below its mean at which a candidate is ranked."""
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.temperature < 0.0 or self.pessimism < 0.0:
-            raise ConfigError(f"samples must be at least 1, temperature and pessimism not negative; got {self}")
+        if self.samples < 1 or not (0.0 <= self.temperature < math.inf and 0.0 <= self.pessimism < math.inf):
+            raise ConfigError(
+                f"samples must be at least 1, temperature and pessimism finite and not negative; got {self}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

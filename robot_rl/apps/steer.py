@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     console = Console()
+    config = SteeringConfig(pessimism=args.pessimism)
     run_dir, checkpoint = find_checkpoint(args.path)
     experiment = read_run(run_dir, args.overrides)
     if not isinstance(experiment, ImitationExperiment):
@@ -49,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     policy = load_policy(experiment, checkpoint)
     assert isinstance(policy, ChunkPolicy)
     values = _values(experiment, as_many(policy.source), args, console)
-    trials = try_settings(values, args.pessimism)
-    best = best_setting(trials, SteeringConfig(pessimism=args.pessimism))
+    trials = try_settings(values, config.pessimism)
+    best = best_setting(trials, config)
     console.print(_table(trials, best))
     path = write_setting(run_dir, args.critic, best, [asdict(one) for one in trials])
     console.print(f"{path}: {best.samples} candidates, temperature {best.temperature:.3g}")

@@ -186,7 +186,9 @@ def test_a_policy_that_acts_step_by_step_is_asked_several_times():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="values 8 actions, the policy gives 4"):
         SteeredPolicy(chunk_policy(source()), Likes(horizon=8), SteeringConfig())
-    for wrong in ({"samples": 0}, {"temperature": -1.0}, {"pessimism": -0.1}):
+    numbers = ({"temperature": one} for one in (-1.0, np.nan, np.inf))
+    wrong_ones: list[dict[str, Any]] = [{"samples": 0}, {"pessimism": -0.1}, {"pessimism": np.nan}, *numbers]
+    for wrong in wrong_ones:
         with pytest.raises(ConfigError):
             SteeringConfig(**wrong)
 
@@ -215,6 +217,12 @@ def test_judges_do_not_see_what_the_choosers_dreamt():
     exact = np.repeat(np.random.default_rng(2).normal(size=(1, 2000, 100)), 2, 0)
     gains = {one.samples: one.gain for one in try_settings(exact, 0.0) if one.temperature == 0.0}
     assert gains[100] == pytest.approx(2.508, abs=0.05)  # expected maximum of 100 standard normals
+
+
+def test_a_policy_whose_candidates_are_all_alike_keeps_its_own():
+    alike = 30.0 + np.repeat(np.random.default_rng(0).normal(size=(10, 20, 1)), 100, 2)
+    rounded = (alike + 1e-6 * np.random.default_rng(1).normal(size=alike.shape)).astype(np.float32)
+    assert best_setting(try_settings(rounded, 1.0), SteeringConfig()).samples == 1
 
 
 def test_one_member_cannot_judge_itself():

@@ -82,7 +82,8 @@ def test_what_does_not_fit_is_refused(work, capsys):
     for words, said in (
         (["--critic", str(work / "base")], "learns no critic"),
         (["--critic", str(work / "nothing")], "has no checkpoints"),
-        (["--critic", str(work / "critic"), "--temperature", "-1"], "temperature"),
+        (["--critic", str(work / "critic"), "--temperature", "nan"], "temperature"),
+        (["--samples", "4"], "--critic"),
         (["--critic", str(work / "critic"), "--words", "lift the cube"], "words"),
     ):
         assert main(["evaluate", str(work / "base"), "--episodes", "1", *words]) == 2
