@@ -65,9 +65,13 @@ def _values(
 ) -> FloatArray:
     """Values (N, M, K) of the policy's candidates at states that neither was trained on."""
     critic = load_critic(args.critic, experiment.task)
-    held_out = open_material(experiment).held_out
+    learned = read_run(find_checkpoint(args.critic)[0])
+    held_out = open_material(experiment, learned).held_out
     if held_out is None:
-        raise ConfigError(f"{experiment.data} has no held-out episodes (held_out > 0, two episodes or more)")
+        raise ConfigError(
+            f"{experiment.data} has no episode that both policy and critic held out: learn both with the same held_out "
+            "above 0, of two episodes or more"
+        )
     windows = held_out.batch(args.seed, args.states)
     random = np.random.default_rng(args.seed)
     shape = (max(SAMPLES), source.horizon, experiment.task.action_spec.dim)
