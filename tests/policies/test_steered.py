@@ -9,11 +9,22 @@ import torch
 from policies.chunking import ChunkPolicy, ExecutionConfig
 from policies.gcbc import GCBCConfig
 from policies.inputs import InputConfig
+from policies.q_chunking import QChunkingPolicyConfig
 from policies.score import ScoreConfig
-from policies.steered import SteeredPolicy, SteeredSource, Steering, SteeringConfig, TorchCritic, lower_bound, pick
+from policies.steered import (
+    SteeredPolicy,
+    SteeredSource,
+    Steering,
+    SteeringConfig,
+    TorchCritic,
+    as_many,
+    lower_bound,
+    pick,
+)
 from policies.steering_choice import best_setting, try_settings
 from policies.torch_source import TorchSource
 from policies.values import ChunkCriticConfig
+from robot_rl.critics import CriticConfig
 from robot_rl.errors import ConfigError, SpecError
 from robot_rl.types import ActionSpec, ArraySpec, Goal, ObservationSpec
 
@@ -181,6 +192,21 @@ def test_a_policy_that_acts_step_by_step_is_asked_several_times():
     assert base.asked == 50 and policy.version == 7
     with pytest.raises(ConfigError, match="step by step"):
         SteeredPolicy(base, Likes(horizon=3), SteeringConfig())
+
+
+def test_a_policy_that_gives_one_chunk_at_a_time_is_asked_once_for_each():
+    networks = {"state_features": 8, "critics": CriticConfig(hidden=(8,)), "samples": 2, "horizon": 4}
+    config = QChunkingPolicyConfig(**networks, execution=ExecutionConfig(execute=2))
+    plain = config.build_policy(SPEC, ACTION, seed=3)
+    noise = np.random.default_rng(0).standard_normal((6, 4, 2), np.float32)
+    seen = {"state": np.zeros((1, 2), np.float32)}
+    chunks = as_many(plain.source).sample_many(seen, None, noise, 5, None)
+    np.testing.assert_array_equal(chunks[0], plain.source.sample(seen, None, noise[0], 5, None))
+    assert chunks.shape == (6, 4, 2) and len(np.unique(chunks[:, 0, 0])) == 6
+    policy = SteeredPolicy(plain, Likes(x=0.5), SteeringConfig(samples=6))
+    policy.reset()
+    policy.act(SEEN)
+    assert policy.choice is not None and policy.choice.samples == 6
 
 
 def test_what_does_not_fit_is_refused():
