@@ -48,6 +48,12 @@ def sums_ahead(
     return ahead, reward.astype(np.float32), (returns.discount**ahead).astype(np.float32), ended.astype(np.float32)
 
 
+def returns_to_goals(goal_steps: NDArray[np.int64], discount: float) -> Floats:
+    """Return (B,) of -1 for each step until the goal; of a goal that was not reached, the lowest there is."""
+    ahead = np.where(goal_steps == UNREACHED, np.inf, goal_steps)
+    return (-ahead if discount == 1.0 else (discount**ahead - 1.0) / (1.0 - discount)).astype(np.float32)
+
+
 def sums_to_goals(goal_steps: NDArray[np.int64], ahead: NDArray[np.int64], discount: float) -> tuple[Floats, Floats]:
     """Rewards and ends (B,) over the `ahead` (B,) steps of `sums_ahead`, with -1 for each step until the goal."""
     reached = (goal_steps != UNREACHED) & (goal_steps <= ahead)

@@ -149,10 +149,11 @@ class EpisodeStore:
         phases: Collection[str] = ("demo", "learn", "evaluate"),
         successes_only: bool = False,
     ) -> int:
-        """Replay usable episodes, in their order, into e.g. `ReplayBuffer.feed`; returns their number."""
+        """Replay usable recorded episodes, in their order, into e.g. `ReplayBuffer.feed`; returns their number."""
         count = 0
         for index, info in enumerate(self.infos):
-            if info.usable and info.phase in phases and (info.success or not successes_only):
+            wanted = info.usable and not info.synthetic and info.phase in phases
+            if wanted and (info.success or not successes_only):
                 for event in self.episode(index).events():
                     consume(event)
                 count += 1

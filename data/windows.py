@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from data.cache import Cache
 from data.episode import OBSERVATION
-from data.returns import UNREACHED, returns_to_go, sums_ahead, sums_to_goals
+from data.returns import UNREACHED, returns_to_go, returns_to_goals, sums_ahead, sums_to_goals
 from robot_rl.batch import Returns, Subgoals, Windows
 from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from robot_rl.types import Label, Observation
@@ -221,8 +221,10 @@ class WindowSampler:
         ahead, reward, discount, terminated = sums_ahead(
             self._rewards, self._terminated, steps, self._ends[episode], self._returns
         )
+        to_go = self._returns_to_go[steps]
         if self._returns.of_goals:
             reward, terminated = sums_to_goals(goal_steps, ahead, self._returns.discount)
+            to_go = returns_to_goals(goal_steps, self._returns.discount)
         wanted = self.config.subgoals
         return Windows(
             observation=self._observe(np.maximum(row[:, None] + history, first[:, None])),
@@ -238,7 +240,7 @@ class WindowSampler:
             discount=discount,
             next_observation=self._observe(row + ahead),
             terminated=terminated,
-            returns_to_go=self._returns_to_go[steps],
+            returns_to_go=to_go,
             subgoal=self._observe(_on_the_way(row, goal, last, wanted.steps)) if wanted else {},
             option=self._observe(_on_the_way(row, valued, last, wanted.option_steps)) if wanted else {},
             violation=self._violations(row, last),

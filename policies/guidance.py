@@ -36,8 +36,8 @@ class GuidanceConfig:
     """Of a bump in the middle of the steps on top of the linear fall, in units of `weight`."""
 
     def __post_init__(self) -> None:
-        if min(self.weight, self.cosine) < 0.0:
-            raise ConfigError(f"weight and cosine of the guidance must not be negative, got {self}")
+        if not (0.0 <= self.weight < math.inf and 0.0 <= self.cosine < math.inf):
+            raise ConfigError(f"weight and cosine of the guidance must be finite and not negative, got {self}")
 
     def weights(self, steps: int) -> tuple[float, ...]:
         """Of each of a sampler's steps: (1 - i / n) + cosine sin(pi (i + 1) / n), nothing at the last one."""

@@ -12,6 +12,7 @@ Shape letters: K candidates, N members, T observations, H horizon, A action, P p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from policies.chunking import ChunkPolicy
-from policies.sources import ManySource
+from policies.sources import ChunkSource, ManySource
 from policies.values import ChunkCriticNet
 from robot_rl.errors import ConfigError, SpecError
 from robot_rl.protocols import Policy
@@ -43,8 +44,10 @@ class SteeringConfig:
     """Standard deviations of the ensemble below its mean at which a candidate is ranked."""
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.temperature < 0.0 or self.pessimism < 0.0:
-            raise ConfigError(f"samples must be at least 1, temperature and pessimism not negative; got {self}")
+        if self.samples < 1 or not (0.0 <= self.temperature < math.inf and 0.0 <= self.pessimism < math.inf):
+            raise ConfigError(
+                f"samples must be at least 1, temperature and pessimism finite and not negative; got {self}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,10 @@ class SteeredSource:
 
     def __init__(self, base: ManySource, steering: Steering) -> None:
         if steering.horizon > base.horizon:
-            raise ConfigError(f"the critic values {steering.horizon} actions, the policy gives {base.horizon}")
+            raise ConfigError(
+                f"the critic values {steering.horizon} actions, the policy gives {base.horizon}; `robot-rl offline "
+                f"critic.horizon={base.horizon}` learns one that fits"
+            )
         self.base, self.steering = base, steering
         self.horizon, self.history = base.horizon, base.history
 
@@ -221,7 +227,8 @@ class SteeredPolicy:
             return
         if self.steering.horizon != 1:
             raise ConfigError(
-                f"this policy acts step by step, and the critic values {self.steering.horizon} actions together"
+                f"this policy acts step by step, and the critic values {self.steering.horizon} actions together; "
+                "`robot-rl offline critic.horizon=1` learns one that fits"
             )
         if hasattr(base, "deterministic"):
             cast(Any, base).deterministic = False
@@ -253,11 +260,34 @@ class SteeredPolicy:
         return actions[self.steering.choose(seen, self._goal, actions[:, None], int(self._random.integers(2**31)))]
 
 
-def as_many(source: Any) -> ManySource:
-    """`source`, if it gives several chunks at once; `ConfigError` otherwise."""
-    if not hasattr(source, "sample_many"):
-        raise ConfigError(f"{type(source).__name__} cannot give several chunks at once: it lacks sample_many")
-    return source
+def as_many(source: ChunkSource) -> ManySource:
+    """`source`, which is asked again and again if it does not give several chunks at once."""
+    return cast(ManySource, source) if hasattr(source, "sample_many") else OneByOne(source)
+
+
+class OneByOne(ManySource):
+    """Several chunks of a source that gives one at a time; the first is what it gives by itself."""
+
+    def __init__(self, source: ChunkSource) -> None:
+        self._source = source
+        self.horizon, self.history = source.horizon, source.history
+        self.tell, self.load = source.tell, source.load
+
+    def sample_many(
+        self,
+        observation: Observation,
+        goal: Observation | None,
+        noise: FloatArray,
+        seed: int,
+        prefix: FloatArray | None,
+    ) -> FloatArray:
+        """Chunks (K, H, A), each by noise and a seed of its own."""
+        others = np.random.default_rng(seed).integers(2**31, size=len(noise) - 1).tolist()
+        chunks = (
+            self._source.sample(observation, goal, one, own, prefix)
+            for one, own in zip(noise, (seed, *others), strict=True)
+        )
+        return np.stack(list(chunks))
 
 
 def _batch(observation: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:

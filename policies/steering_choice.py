@@ -25,6 +25,10 @@ TEMPERATURES = (0.0, 0.02, 0.1, 0.5)
 """In units of the spread that a state's candidates have in value (mean over states)."""
 
 
+ROUNDING = 1e-6
+"""Spread, relative to the largest value, up to which candidates are the same one: those of a deterministic policy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """What the judges say of one setting."""
@@ -43,14 +47,18 @@ def try_settings(
     samples: Sequence[int] = SAMPLES,
     temperatures: Sequence[float] = TEMPERATURES,
 ) -> list[Trial]:
-    """Every setting on values (N, M, K) of candidates, of which the first is the policy's own."""
+    """Every setting on values (N, M, K) of candidates, of which the first is the policy's own.
+
+    One candidate is all there is to try where all are the same.
+    """
     members, states, count = values.shape
     if members < 2:
         raise ConfigError("one half of the critics chooses, the other judges: it takes critic.members of at least 2")
     halves = (values[: members // 2], values[members // 2 :])
     spread = float(values.mean(0).std(1).mean())
+    alike = spread <= ROUNDING * float(np.abs(values).max())
     trials = []
-    for size in (one for one in samples if one <= count):
+    for size in (one for one in samples if one <= (1 if alike else count)):
         for share in temperatures if size > 1 else (0.0,):
             gains = [
                 _judged(lower_bound(choosers, pessimism)[:, :size], judges.mean(0), share * spread)

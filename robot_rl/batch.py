@@ -100,7 +100,8 @@ class Windows:
     discount: NDArray[np.float32]  # (B,) weight of the next observation's value
     next_observation: Observation  # each (B, ...)
     terminated: NDArray[np.float32]  # (B,) 1 where the task ended by then: do not bootstrap
-    returns_to_go: NDArray[np.float32]  # (B,) discounted sum to the episode's end; if cut short, of what was seen
+    returns_to_go: NDArray[np.float32]
+    """(B,) discounted sum to the episode's end; if cut short, of what was seen; of a goal, until that is reached."""
     subgoal: Observation = field(default_factory=dict)  # each (B, ...), on the way to `goal`; empty unless asked for
     option: Observation = field(default_factory=dict)  # each (B, ...), where an option towards the value's goal ends
     violation: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))

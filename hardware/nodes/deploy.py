@@ -139,6 +139,8 @@ class DeployNode(ActorNode[DeployNodeConfig]):
                 raise ConfigError(
                     "veto forbids candidates of a choice: it goes with critic (a run of FISOR can be both)"
                 )
+            if given := given_steering(config):
+                raise ConfigError(f"{', '.join(given)}: of a choice among candidates, which goes with critic")
             return None
         veto = Path(config.veto) if config.veto else None
         steered = steer_by(policy, experiment, run_dir, Path(config.critic), veto, given_steering(config))

@@ -50,7 +50,7 @@ class IQL(OfflineRL):
         head = self.critic.head
         with torch.no_grad():
             known = self.known_values(data)
-            aim = torch.quantile(known, self.quantile, dim=0)
+            aim = self.pooled(known)
             next_value = head.value(self.critic.v(self.critic.features(data.next_observation, data.goal)))
             target = self.backup(data, next_value)
         features = self.critic.features(data.observation, data.goal)
@@ -59,3 +59,7 @@ class IQL(OfflineRL):
         v_loss = (losses.expectile_weight(aim - value, self.expectile) * head.error(v, aim)).mean()
         q_loss = head.error(q, target).mean(1).sum()
         return v_loss + q_loss, {"v": value.mean(), "q": known.mean(), "v_loss": v_loss.detach()}
+
+    def pooled(self, q: Tensor) -> Tensor:
+        """The quantile, for V as for the advantage (2310.12955, algorithm 1)."""
+        return torch.quantile(q, self.quantile, dim=0)

@@ -185,7 +185,7 @@ class OfflineRL(Imitation):
 
     @torch.no_grad()
     def advantage(self, data: ValueWindows) -> Tensor:
-        """Q - V (B,) of the data's actions under the policy's goals, the least member's Q.
+        """Q - V (B,) of the data's actions under the policy's goals, of Q as `pooled`.
 
         Q as the target had it when the critic learned from these windows, if it did (as IQL's authors' code).
         """
@@ -195,7 +195,11 @@ class OfflineRL(Imitation):
             q = self._known[1]
         else:
             q = self._target_values(data, data.policy.goal)
-        return q.amin(0) - self.critic.head.value(self.critic.v(features))
+        return self.pooled(q) - self.critic.head.value(self.critic.v(features))
+
+    def pooled(self, q: Tensor) -> Tensor:
+        """What the members' values (N, B) of the data's actions stand for together (B,): the least."""
+        return q.amin(0)
 
     def _target_values(self, data: ValueWindows, goal: TensorObservation) -> Tensor:
         return self.target.head.value(self.target.q(self.target.features(data.observation, goal), data.action))

@@ -49,7 +49,20 @@ def compose(config_name: str, overrides: Sequence[str] = (), cls: type[T] | None
     Without `cls` the file names its own class by `_target_`. Raises `ConfigError` with the valid choices.
     """
     mapping = compose_mapping(config_name, overrides)
+    _check_numbers(mapping, "")
     return cast(T, to_dataclass(cls or object, mapping, ""))
+
+
+def _check_numbers(value: Any, key: str) -> None:
+    """`ConfigError` names what is NaN: no comparison that a configuration makes would refuse it."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            _check_numbers(one, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            _check_numbers(one, f"{key}[{index}]")
+    elif value != value:
+        raise ConfigError(f"{key} must be a number, got {value}")
 
 
 def compose_mapping(config_name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -105,9 +105,13 @@ def run(args: argparse.Namespace) -> int:
     if args.critic:
         policy = steer_by(policy, experiment, run_dir, args.critic, args.veto, given_steering(args))
         steering = policy.steering
+        if steering.told and not goals and told is None:
+            raise ConfigError("this critic knows goals by observations: give it one by --goal STORE#EPISODE")
         console.print(f"steered by {args.critic}: {steering.config}")
     elif args.veto:
         raise ConfigError("--veto forbids candidates of a choice: it goes with --critic (a run of FISOR can be both)")
+    elif given := given_steering(args):
+        raise ConfigError(f"--{', --'.join(given)}: of a choice among candidates, which goes with --critic")
     env = build_run_env(experiment)
     if args.video:
         film(experiment, policy, args.video, args.video_episodes, args.seed, goals)

@@ -161,8 +161,8 @@ class Material:
         return load_batches(self.train, experiment.batch_size, start=start, stop=stop, workers=experiment.workers)
 
 
-def open_material(experiment: ImitationExperiment) -> Material:
-    """Map the data."""
+def open_material(experiment: ImitationExperiment, beside: ImitationExperiment | None = None) -> Material:
+    """Map the data. Held out is only what `beside`, if it is of the same store, did not learn from either."""
     store = EpisodeStore(experiment.data)
     cache = open_cache(store)
     policy = experiment.policy
@@ -183,6 +183,8 @@ def open_material(experiment: ImitationExperiment) -> Material:
         raise DataError(f"{experiment.data} has no labels to learn words from; write some: robot-rl data label --help")
     parts = Parts.of(cache, labels, texts)
     learned, out = choose_episodes(cache, experiment)
+    if beside is not None and beside.data.resolve() == experiment.data.resolve():
+        out &= ~choose_episodes(cache, beside)[0]
     sampler = partial(
         WindowSampler,
         cache.arrays,
@@ -232,8 +234,13 @@ class Choice(Protocol):
 
 
 def choose_episodes(cache: Cache, choice: Choice) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which episodes (E,) are learned from, and which are held out: every `1 / held_out`-th recorded one."""
+    """Which episodes (E,) are learned from, and which are held out: every `1 / held_out`-th recorded one.
+
+    Counted over all of them, so that a policy of the successes and a critic of everything hold out the same; over those
+    that are wanted where that leaves none, or nothing else.
+    """
     kept = np.array([_is_wanted(info, choice) for info in cache.infos], bool)
+    recorded = np.array([info.usable and not info.synthetic for info in cache.infos], bool)
     usable, out = np.flatnonzero(kept), np.zeros_like(kept)
     if not len(usable):
         raise DataError(
@@ -241,8 +248,13 @@ def choose_episodes(cache: Cache, choice: Choice) -> tuple[NDArray[np.bool_], ND
             f"outcomes {choice.outcomes}, synthetic {choice.synthetic}"
         )
     if choice.held_out and len(usable) > 1:
-        recorded = np.array([index for index in usable if not cache.infos[index].synthetic], np.int64)
-        out[(recorded if len(recorded) else usable)[:: max(round(1.0 / choice.held_out), 2)]] = True
+        every = max(round(1.0 / choice.held_out), 2)
+        out[np.flatnonzero(recorded)[::every]] = True
+        out &= kept
+        if not 0 < out.sum() < len(usable):
+            wanted = np.flatnonzero(kept & recorded)
+            out[:] = False
+            out[(wanted if len(wanted) else usable)[::every]] = True
     return kept & ~out, out
 
 

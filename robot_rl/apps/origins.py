@@ -41,13 +41,16 @@ def load_stores(
     *,
     successes_only: bool = False,
 ) -> None:
-    """Feed their usable episodes; `SpecError` unless all see and do what this task does."""
+    """Feed their usable recorded episodes; `SpecError` unless all see and do what this task does."""
     for path in each(stores):
         store = EpisodeStore(path)
         _check_specs(f"the episodes of {path}", store, observation_spec, action_spec)
         if not store.load_into(consume, successes_only=successes_only):
             wanted = "successful episode" if successes_only else "usable episode"
-            raise DataError(f"{path} has no {wanted} to learn from; `robot-rl data info {path}` shows what it has")
+            raise DataError(
+                f"{path} has no {wanted} to learn from (synthetic ones do not count); "
+                f"`robot-rl data info {path}` shows what it has"
+            )
 
 
 def start_from(

@@ -87,6 +87,8 @@ def read_goal(experiment: Any, words: str, shown: str) -> Goal | None:
     if store.observation_spec != experiment.task.observation_spec:
         raise SpecError(f"{path} holds {store.observation_spec}, but the task shows {experiment.task.observation_spec}")
     episode = store.episode(store.number_of(which))
+    if episode.info.synthetic:
+        raise ConfigError(f"episode {which} of {path} is synthetic: a goal is something that was seen")
     return Goal(episode.observation(episode.info.steps), words)
 
 

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     console = Console()
+    config = SteeringConfig(pessimism=args.pessimism)
     run_dir, checkpoint = find_checkpoint(args.path)
     experiment = read_run(run_dir, args.overrides)
     if not isinstance(experiment, ImitationExperiment):
@@ -49,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     policy = load_policy(experiment, checkpoint)
     assert isinstance(policy, ChunkPolicy)
     values = _values(experiment, as_many(policy.source), args, console)
-    trials = try_settings(values, args.pessimism)
-    best = best_setting(trials, SteeringConfig(pessimism=args.pessimism))
+    trials = try_settings(values, config.pessimism)
+    best = best_setting(trials, config)
     console.print(_table(trials, best))
     path = write_setting(run_dir, args.critic, best, [asdict(one) for one in trials])
     console.print(f"{path}: {best.samples} candidates, temperature {best.temperature:.3g}")
@@ -64,9 +65,13 @@ def _values(
 ) -> FloatArray:
     """Values (N, M, K) of the policy's candidates at states that neither was trained on."""
     critic = load_critic(args.critic, experiment.task)
-    held_out = open_material(experiment).held_out
+    learned = read_run(find_checkpoint(args.critic)[0])
+    held_out = open_material(experiment, learned).held_out
     if held_out is None:
-        raise ConfigError(f"{experiment.data} has no held-out episodes (held_out > 0, two episodes or more)")
+        raise ConfigError(
+            f"{experiment.data} has no episode that both policy and critic held out: learn both with the same held_out "
+            "above 0, of two episodes or more"
+        )
     windows = held_out.batch(args.seed, args.states)
     random = np.random.default_rng(args.seed)
     shape = (max(SAMPLES), source.horizon, experiment.task.action_spec.dim)

@@ -95,7 +95,7 @@ def read_setting(run_dir: Path, critic: Path) -> SteeringConfig:
         if content["critic"] != _name(critic):
             return SteeringConfig()
         return to_dataclass(SteeringConfig, content["steering"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise DataError(f"{path} cannot be read: {error}; delete it, or run robot-rl steer again") from error
 
 

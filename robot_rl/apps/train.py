@@ -64,9 +64,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         experiment = load_experiment(args.overrides)
     run_dir = args.run_dir or Path("runs/train") / f"{experiment.task.name}_seed{experiment.seed}"
+    learner = build_learner(experiment)  # what does not go together is said before a folder is made, or deleted
     prepare_run_dir(run_dir, experiment, resume=args.resume, overwrite=args.overwrite)
     console = Console()
-    with TrainingRun(experiment, run_dir) as training:
+    with TrainingRun(experiment, run_dir, learner) as training:
         try:
             training.run(console)
         except KeyboardInterrupt:
@@ -111,11 +112,12 @@ class _Progress:
 class TrainingRun:
     """One experiment in one process, resumable from its directory."""
 
-    def __init__(self, experiment: Experiment, run_dir: Path) -> None:
+    def __init__(self, experiment: Experiment, run_dir: Path, learner: Learner | None = None) -> None:
+        """`learner` is that of the experiment, if it was built already."""
         self.experiment = experiment
         self.run_dir = run_dir
         self.env: RobotEnv = build_env(experiment)
-        self.learner: Learner = build_learner(experiment)
+        self.learner = learner or build_learner(experiment)
         self.log = EpisodeLog(run_dir / "episodes.jsonl")
         self.recorder = EpisodeRecorder(
             run_dir / "episodes",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data.loader import load_batches
+from data.returns import returns_to_goals
 from data.windows import UNREACHED, WORDLESS, GoalConfig, Parts, WindowConfig, WindowSampler, returns_to_go
 from robot_rl.batch import Returns, Subgoals
 from robot_rl.errors import ConfigError, DataError
@@ -143,6 +144,9 @@ def test_rewards_of_goals_count_the_steps_until_they_are_observed(steps):
     np.testing.assert_allclose(windows.reward, [-sum(0.5**i for i in range(n)) for n in taken])
     assert {0, 1} <= set(taken) and 0 < reached.mean() < 1
     np.testing.assert_array_equal(windows.reward[windows.goal_steps == 0], 0.0)
+    whole = [-2.0 if n == UNREACHED else -sum(0.5**i for i in range(n)) for n in windows.goal_steps]
+    np.testing.assert_allclose(windows.returns_to_go, whole)
+    np.testing.assert_array_equal(returns_to_goals(np.array([0, 3, UNREACHED]), 1.0), [0.0, -3.0, -np.inf])
 
 
 def test_values_may_be_learned_of_other_goals_than_the_policy():

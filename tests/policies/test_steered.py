@@ -9,11 +9,22 @@ import torch
 from policies.chunking import ChunkPolicy, ExecutionConfig
 from policies.gcbc import GCBCConfig
 from policies.inputs import InputConfig
+from policies.q_chunking import QChunkingPolicyConfig
 from policies.score import ScoreConfig
-from policies.steered import SteeredPolicy, SteeredSource, Steering, SteeringConfig, TorchCritic, lower_bound, pick
+from policies.steered import (
+    SteeredPolicy,
+    SteeredSource,
+    Steering,
+    SteeringConfig,
+    TorchCritic,
+    as_many,
+    lower_bound,
+    pick,
+)
 from policies.steering_choice import best_setting, try_settings
 from policies.torch_source import TorchSource
 from policies.values import ChunkCriticConfig
+from robot_rl.critics import CriticConfig
 from robot_rl.errors import ConfigError, SpecError
 from robot_rl.types import ActionSpec, ArraySpec, Goal, ObservationSpec
 
@@ -183,10 +194,27 @@ def test_a_policy_that_acts_step_by_step_is_asked_several_times():
         SteeredPolicy(base, Likes(horizon=3), SteeringConfig())
 
 
+def test_a_policy_that_gives_one_chunk_at_a_time_is_asked_once_for_each():
+    networks = {"state_features": 8, "critics": CriticConfig(hidden=(8,)), "samples": 2, "horizon": 4}
+    config = QChunkingPolicyConfig(**networks, execution=ExecutionConfig(execute=2))
+    plain = config.build_policy(SPEC, ACTION, seed=3)
+    noise = np.random.default_rng(0).standard_normal((6, 4, 2), np.float32)
+    seen = {"state": np.zeros((1, 2), np.float32)}
+    chunks = as_many(plain.source).sample_many(seen, None, noise, 5, None)
+    np.testing.assert_array_equal(chunks[0], plain.source.sample(seen, None, noise[0], 5, None))
+    assert chunks.shape == (6, 4, 2) and len(np.unique(chunks[:, 0, 0])) == 6
+    policy = SteeredPolicy(plain, Likes(x=0.5), SteeringConfig(samples=6))
+    policy.reset()
+    policy.act(SEEN)
+    assert policy.choice is not None and policy.choice.samples == 6
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="values 8 actions, the policy gives 4"):
         SteeredPolicy(chunk_policy(source()), Likes(horizon=8), SteeringConfig())
-    for wrong in ({"samples": 0}, {"temperature": -1.0}, {"pessimism": -0.1}):
+    numbers = ({"temperature": one} for one in (-1.0, np.nan, np.inf))
+    wrong_ones: list[dict[str, Any]] = [{"samples": 0}, {"pessimism": -0.1}, {"pessimism": np.nan}, *numbers]
+    for wrong in wrong_ones:
         with pytest.raises(ConfigError):
             SteeringConfig(**wrong)
 
@@ -215,6 +243,12 @@ def test_judges_do_not_see_what_the_choosers_dreamt():
     exact = np.repeat(np.random.default_rng(2).normal(size=(1, 2000, 100)), 2, 0)
     gains = {one.samples: one.gain for one in try_settings(exact, 0.0) if one.temperature == 0.0}
     assert gains[100] == pytest.approx(2.508, abs=0.05)  # expected maximum of 100 standard normals
+
+
+def test_a_policy_whose_candidates_are_all_alike_keeps_its_own():
+    alike = 30.0 + np.repeat(np.random.default_rng(0).normal(size=(10, 20, 1)), 100, 2)
+    rounded = (alike + 1e-6 * np.random.default_rng(1).normal(size=alike.shape)).astype(np.float32)
+    assert best_setting(try_settings(rounded, 1.0), SteeringConfig()).samples == 1
 
 
 def test_one_member_cannot_judge_itself():

@@ -216,6 +216,8 @@ def test_nonsense_is_refused():
         TrajectoryConfig(sampler="dimm")
     with pytest.raises(ConfigError):
         GuidanceConfig(-1.0)
+    with pytest.raises(ConfigError, match="finite"):
+        GuidanceConfig(cosine=float("nan"))
     seen = ObservationSpec({**SPEC.arrays, "image/front": ArraySpec((4, 4, 3), "uint8")})
     with pytest.raises(SpecError, match="without"):
         TrajectoryConfig().build(seen, ACTION)

@@ -195,6 +195,7 @@ def test_a_quantile_of_the_members_stands_for_their_minimum():
     learner = IQLConfig(quantile=1.0, discount=0.9, value_range=None).build(Still(0.0), Table())
     _, metrics = learner.critic_loss(learner.load(one_window(learner)))
     assert float(metrics["v_loss"]) == pytest.approx(0.7 * (4.4 - 1.6) ** 2, rel=1e-5)
+    assert float(learner.advantage(learner.load(one_window(learner)))) == pytest.approx(4.4 - 1.6, rel=1e-5)
 
 
 def test_targets_stay_within_the_values_that_are_possible():

@@ -1,7 +1,9 @@
 """From recorded episodes to a critic, to a steered policy: the commands, end to end and small."""
 
 import json
-from typing import Any
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from safetensors.torch import load_file
 
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import CONF_DIR, compose
-from robot_rl.apps.imitation import ImitationExperiment
+from robot_rl.apps.imitation import ImitationExperiment, choose_episodes, open_material
 from robot_rl.errors import ConfigError
 
 NETS = ("policy.network.width=16", "policy.network.blocks=1", "policy.execution.execute=4")
@@ -59,6 +61,28 @@ def test_a_setting_is_found_kept_and_used(work, capsys):
     assert "samples=2, temperature=0.5, pessimism=0.0" in " ".join(capsys.readouterr().out.split())
 
 
+def test_settings_are_found_on_what_neither_learned_from(work):
+    """A policy of the successes and a critic of everything hold out the same episodes."""
+    infos = [SimpleNamespace(success=n % 3 > 0, phase="demo", synthetic=n > 90, usable=n != 7) for n in range(99)]
+    cache = cast(Any, SimpleNamespace(infos=infos))
+    learned, out = zip(
+        *(
+            choose_episodes(cache, compose("offline", [f"outcomes={one}", "held_out=0.1"], ImitationExperiment))
+            for one in ("success", "all")
+        ),
+        strict=True,
+    )
+    assert out[0].sum() >= 4 and not (out[0] & learned[1]).any() and not (out[1] & learned[0]).any()
+    for share in ("0.5", "0.01"):
+        for count in (2, 3):  # something is left to learn from, and something to look at
+            few = cast(Any, SimpleNamespace(infos=infos[:count]))
+            experiment = compose("offline", ["outcomes=all", f"held_out={share}"], ImitationExperiment)
+            assert [one.any() for one in choose_episodes(few, experiment)] == [True, True]
+    experiment = compose("imitate", ["task=cube-single", f"data={work / 'data'}"], ImitationExperiment)
+    assert open_material(experiment, experiment).held_out is not None
+    assert open_material(experiment, replace(experiment, held_out=0.0)).held_out is None
+
+
 def test_a_veto_is_learned_and_obeyed(work, capsys, tmp_path):
     task: Any = compose("imitate", ["task=cube-single"], ImitationExperiment).task
     name = next(one for one in task.observation_spec.arrays["state"].names if "vel" in one)
@@ -82,7 +106,8 @@ def test_what_does_not_fit_is_refused(work, capsys):
     for words, said in (
         (["--critic", str(work / "base")], "learns no critic"),
         (["--critic", str(work / "nothing")], "has no checkpoints"),
-        (["--critic", str(work / "critic"), "--temperature", "-1"], "temperature"),
+        (["--critic", str(work / "critic"), "--temperature", "nan"], "temperature"),
+        (["--samples", "4"], "--critic"),
         (["--critic", str(work / "critic"), "--words", "lift the cube"], "words"),
     ):
         assert main(["evaluate", str(work / "base"), "--episodes", "1", *words]) == 2

@@ -16,6 +16,8 @@ from robot_rl.apps.cli import main
 from robot_rl.apps.config import compose
 from robot_rl.apps.gathering import gathered
 from robot_rl.apps.imitation import ImitationExperiment, build_imitation, open_material
+from robot_rl.apps.origins import load_stores
+from robot_rl.apps.runs import read_goal
 from robot_rl.apps.synthesis import read_target
 from robot_rl.apps.wiring import load_experiment
 from robot_rl.checkpoints import save_checkpoint
@@ -128,6 +130,15 @@ def test_synthetic_episodes_alone_are_enough_unless_they_are_not_wanted(work):
     assert build_imitation(compose("imitate", words, ImitationExperiment), material).model.actions.std.min() > 0.01
     with pytest.raises(DataError, match="synthetic False"):
         open_material(compose("imitate", [*words, "synthetic=false"], ImitationExperiment))
+
+
+def test_online_learning_and_goals_take_what_was_recorded_alone(work):
+    store, experiment = EpisodeStore(work / "out"), compose("imitate", LIFT, ImitationExperiment)
+    assert store.load_into(lambda event: None) == 0
+    with pytest.raises(DataError, match="synthetic ones do not count"):
+        load_stores(work / "out", lambda event: None, store.observation_spec, store.action_spec)
+    with pytest.raises(ConfigError, match="synthetic"):
+        read_goal(experiment, "", f"{work / 'out'}#0")
 
 
 def test_info_tells_them_apart(work, capsys):

@@ -50,6 +50,17 @@ def test_what_is_written_down_is_the_same_experiment(tmp_path: Path, overrides: 
         prepare_run_dir(tmp_path / "run", experiment, resume=False, overwrite=False)
 
 
+def test_what_does_not_go_together_leaves_no_run_and_deletes_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept"
+    prepare_run_dir(kept, load_experiment(), resume=False, overwrite=False)
+    for run_dir in (tmp_path / "new", kept):
+        assert main(["train", "--run-dir", str(run_dir), "--overwrite", "algorithm=expo"]) == 2
+        assert "EXPOPolicyConfig" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists() and read_experiment(kept) == load_experiment()
+
+
 def test_a_damaged_description_is_named(tmp_path: Path) -> None:
     (tmp_path / "experiment.json").write_text('{"seed": ')
     with pytest.raises(DataError, match=r"experiment\.json cannot be read"):
