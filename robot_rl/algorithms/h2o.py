@@ -16,7 +16,7 @@ Shape letters: B batch, S simulated rows, K steps, F features, A action elements
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,7 @@ class H2O(RLPD):
 
     @property
     def returns(self) -> Returns:
-        return Returns(self._n_step, self._h2o.discount, path=self._n_step)
+        return replace(super().returns, path=self._n_step)
 
     def log_ratios(self, features: Tensor, actions: Tensor, following: Tensor) -> Tensor:
         """Of each step (S, K): from features (S, F) by actions (S, K, A) to the features after them (S, K, F)."""

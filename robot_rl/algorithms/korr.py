@@ -14,7 +14,7 @@ Shape letters: B batch, A action elements, F features, K predicted steps, L late
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 import torch
@@ -81,7 +81,7 @@ class KORR(RLPD):
 
     @property
     def returns(self) -> Returns:
-        return Returns(self._n_step, self._korr.discount, path=self._korr.prediction_steps)
+        return replace(super().returns, path=self._korr.prediction_steps)
 
     def _act(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, std = self.networks.actor(features)
