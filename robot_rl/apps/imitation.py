@@ -240,7 +240,7 @@ def choose_episodes(cache: Cache, choice: Choice) -> tuple[NDArray[np.bool_], ND
     that are wanted where that leaves none, or nothing else.
     """
     kept = np.array([_is_wanted(info, choice) for info in cache.infos], bool)
-    recorded = np.array([info.usable and not info.synthetic for info in cache.infos], bool)
+    recorded = np.array([info.usable and info.steps > 0 and not info.synthetic for info in cache.infos], bool)
     usable, out = np.flatnonzero(kept), np.zeros_like(kept)
     if not len(usable):
         raise DataError(

@@ -271,6 +271,7 @@ class FreeMotion:
 
     env: EnvConfig
     expert = ""
+    names = ()
 
     def suits(self, name: str, asset: Asset) -> bool:
         return True

@@ -63,7 +63,10 @@ def test_a_setting_is_found_kept_and_used(work, capsys):
 
 def test_settings_are_found_on_what_neither_learned_from(work):
     """A policy of the successes and a critic of everything hold out the same episodes."""
-    infos = [SimpleNamespace(success=n % 3 > 0, phase="demo", synthetic=n > 90, usable=n != 7) for n in range(99)]
+    infos = [
+        SimpleNamespace(success=n % 3 > 0, phase="demo", synthetic=n > 90, usable=n != 7, steps=9 * (n != 8))
+        for n in range(99)
+    ]
     cache = cast(Any, SimpleNamespace(infos=infos))
     learned, out = zip(
         *(
