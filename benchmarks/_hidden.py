@@ -30,7 +30,8 @@ from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior
 from sim.cousins.registration import registered
 from sim.cousins.scan import capture_scan, write_scan
 from sim.cousins.scene import Scene, write_scene
-from sim.cousins.tasks import OpenPart, PutIn, SceneTask
+from sim.cousins.scene_task import SceneTask
+from sim.cousins.tasks import OpenPart, PutIn
 from sim.cousins.world import CousinWorldConfig
 from sim.process_env import ProcessEnv
 from sim.sysid.log import MOTION_ENV

@@ -44,7 +44,7 @@ from sim.cousins.compose import compose
 from sim.cousins.folder import write_folder
 from sim.cousins.geometry import Cousins, Geometry, Mixture, RandomisedTwin, Twin
 from sim.cousins.hidden import FAMILIES, draw_truth
-from sim.cousins.tasks import SceneTask
+from sim.cousins.scene_task import SceneTask
 
 POLICY = (
     "policy=score", "policy.inputs.goal=false", "policy.goal_dropout=0", "policy.network.width=256",

@@ -11,7 +11,7 @@ SCAN is a folder of colour, depth and intrinsics (rgb.png, depth.png, intrinsics
 arm's base frame; excitation.npz with a log of the arm in motion), or one with views.json. Every stage's files lie in
 WORK: look at them, correct one by hand (boxes in extraction/boxes.json, parts in extraction/parts.json, the scene in
 extraction/scene.json, matches.json, task.json), and the same command makes anew what rests on it, and nothing else.
-Ctrl-C keeps what is whole. Settings (key=value, CousinsConfig in robot_rl/apps/cousins_work.py) are kept in
+Ctrl-C keeps what is whole. Settings (key=value, CousinsConfig in robot_rl/apps/cousins_config.py) are kept in
 WORK/settings.json for the commands that follow.
 
 Tasks: open:OBJECT[:PART], put:ITEM:CONTAINER, stack:ITEM:BASE, insert:ITEM:SOCKET; without --task the first that the
@@ -32,8 +32,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from robot_rl.apps.config import compose, positive
+from robot_rl.apps.cousins_config import CousinsConfig
+from robot_rl.apps.cousins_files import FAMILY, POLICY
 from robot_rl.apps.cousins_gallery import write_gallery
-from robot_rl.apps.cousins_work import FAMILY, POLICY, STAGES, CousinsConfig, CousinsWork
+from robot_rl.apps.cousins_work import STAGES, CousinsWork
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.files import write_file
 from sim.assets.library import Library

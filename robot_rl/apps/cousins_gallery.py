@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.store import EpisodeStore
-from robot_rl.apps.cousins_work import EPISODES, EXTRACTION, MATCHES, RESULTS, SCAN, SCENES, TASK, CousinsWork
+from robot_rl.apps.cousins_files import EPISODES, EXTRACTION, MATCHES, RESULTS, SCAN, SCENES, TASK
+from robot_rl.apps.cousins_work import CousinsWork
 from robot_rl.apps.page import page, picture
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.files import read_object, write_file

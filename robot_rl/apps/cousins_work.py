@@ -1,14 +1,6 @@
 """The stages from a scan to a policy, each made anew only when what it rests on has changed.
 
-scan/         colour, depth, calibration          extraction/   every step of extraction, scene.json
-posterior.json  the arm, by `robot-rl twin identify WORK` or from the scan's log of motion
-settings.json what was set by key=value
-counts.json   doors, drawers, lids as the user counts them (--parts)
-task.json     what is to be done                  matches.json  every object's assets, nearest first
-scenes/       the family, a folder each           episodes/     demonstrations in it, failures marked
-family.json   the task in all of them: robot-rl train task=WORK/family.json
-policy/       the run of `robot-rl imitate`       results.json  success by scene
-gallery.html  all of it to look at
+What they leave in the work folder: `robot_rl.apps.cousins_files`.
 """
 
 from __future__ import annotations
@@ -17,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +19,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data.store import EpisodeStore
 from robot_rl.apps.config import compose
+from robot_rl.apps.cousins_config import CousinsConfig
+from robot_rl.apps.cousins_files import (
+    COUNTS,
+    EPISODES,
+    EXTRACTION,
+    FAMILY,
+    MATCHES,
+    POLICY,
+    RESULTS,
+    SCAN,
+    SCENE,
+    SCENES,
+    TASK,
+    UserCounts,
+    candidates_kept,
+    files_of,
+    read_json,
+    write_json,
+)
 from robot_rl.apps.evaluate import evaluate, load_policy
 from robot_rl.apps.gathering import Order as EpisodeOrder
 from robot_rl.apps.gathering import gather
@@ -40,74 +51,23 @@ from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from robot_rl.files import digest, made_from, read_object, renew, write_file
 from robot_rl.statistics import wilson_interval
-from robot_rl.typed import to_dataclass, to_plain
-from sim.assets.library import Library, LibraryConfig
+from robot_rl.typed import to_plain
+from sim.assets.library import Library
 from sim.cousins.asking import read_task, suggestions
-from sim.cousins.counts import PartCounts, read_counts
+from sim.cousins.counts import read_counts
 from sim.cousins.extraction import ExtractionConfig, extract
 from sim.cousins.family import CousinTask, cousin_task
 from sim.cousins.generate import Order, Recipe, Run, generate
-from sim.cousins.matching import Candidate, MatchWeights, load_seen, match
+from sim.cousins.matching import Candidate, load_seen, match
 from sim.cousins.physics import PhysicsPosterior, PhysicsPrior
-from sim.cousins.plugins import Perceiver
 from sim.cousins.scan import Scan, write_scan
 from sim.cousins.scan_folder import read_scan
 from sim.cousins.scene import Scene
-from sim.cousins.tasks import SceneTask
-from sim.cousins.world import CousinWorldConfig
+from sim.cousins.scene_task import SceneTask
 from sim.sysid.log import MotionLog, read_log
 
-SCAN, EXTRACTION, SCENE = "scan", "extraction", "scene.json"
-TASK, COUNTS, MATCHES, SCENES, FAMILY, EPISODES, POLICY, RESULTS = (
-    "task.json", "counts.json", "matches.json", "scenes", "family.json", "episodes", "policy", "results.json",
-)  # fmt: skip
 KEPT_CANDIDATES = 128
 """Nearest assets of an object that generation chooses from."""
-
-
-@dataclass(frozen=True)
-class CousinsConfig:
-    """Everything that the stages depend on; conf/cousins.yaml."""
-
-    depth: Perceiver | None = None
-    """Plug-in for scans without depth, such as `sim.cousins.plugins.MetricDepth`."""
-    extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
-    """Scan to scene."""
-    library: LibraryConfig = field(default_factory=LibraryConfig)
-    """Which assets there are."""
-    weights: MatchWeights = field(default_factory=MatchWeights)
-    """What counts when an object is matched."""
-    recipe: Recipe = field(default_factory=Recipe)
-    """What is generated."""
-    starts: CousinWorldConfig = field(default_factory=CousinWorldConfig)
-    """How episodes begin."""
-    demonstrations: int = 300
-    """Episodes, in all scenes together."""
-    noise: float = 0.15
-    """Of the scripted hand, in the action's units."""
-    policy: str = "score"
-    """What learns from them, of conf/policy."""
-    updates: int = 8000
-    """Of it."""
-    settings: tuple[str, ...] = ("policy.goal_dropout=0", "actions=proposed")
-    """Further overrides of conf/imitate.yaml."""
-    evaluations: int = 2
-    """Episodes in each scene at the end."""
-
-    def __post_init__(self) -> None:
-        if self.demonstrations < 1 or self.evaluations < 1 or not self.noise >= 0.0:
-            raise ConfigError(
-                "demonstrations and evaluations must be at least 1, noise not negative; got "
-                f"{self.demonstrations}, {self.evaluations}, {self.noise}"
-            )
-
-
-@dataclass(frozen=True)
-class UserCounts:
-    """`counts.json`."""
-
-    counts: dict[str, PartCounts]
-    """Moving parts by object."""
 
 
 class CousinsWork:
@@ -135,20 +95,17 @@ class CousinsWork:
         except OSError as error:
             raise ConfigError(f"{self.folder} cannot be the work folder: {error.strerror}") from error
         partial = self.folder / f".{SCAN}.partial"
-        files = [one for one in sorted(source.rglob("*")) if one.is_file()]
-        if source.resolve() in self.folder.resolve().parents:
-            files = [one for one in files if self.folder.resolve() not in one.resolve().parents]
-        names = [str(one.relative_to(source)) for one in files]
+        files = files_of(source, self.folder)
         said = [name for name in (TASK, COUNTS) if (self.folder / name).exists()]
-        contents = [hashlib.sha256(one.read_bytes()).hexdigest() for one in files]
-        if self._renew(target, digest(names, contents, self.config.depth)) and said:
+        contents = [hashlib.sha256(one.read_bytes()).hexdigest() for one in files.values()]
+        if self._renew(target, digest(list(files), contents, self.config.depth)) and said:
             self.console.print(
                 f"[yellow]{' and '.join(said)} of the former scan stay; delete what is not so now[/yellow]"
             )
         if target.is_dir():
             return
         shutil.rmtree(partial, ignore_errors=True)
-        for name, one in zip(names, files, strict=True):
+        for name, one in files.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(one, partial / name)
         if self.config.depth is not None:
@@ -172,15 +129,15 @@ class CousinsWork:
         for name in counts:
             if name not in names:
                 raise UnknownNameError("object in --parts", name, names)
-        said = _read(path, UserCounts).counts if path.exists() else {}
-        _write(path, UserCounts(said | counts))
+        said = read_json(path, UserCounts).counts if path.exists() else {}
+        write_json(path, UserCounts(said | counts))
 
     def _extraction(self) -> ExtractionConfig:
         """The configuration, with the user's counts."""
         config, path = self.config.extraction, self.folder / COUNTS
         if not path.exists():
             return config
-        counts = config.articulation.counts | _read(path, UserCounts).counts
+        counts = config.articulation.counts | read_json(path, UserCounts).counts
         return replace(config, articulation=replace(config.articulation, counts=counts))
 
     def task(self, words: str = "") -> SceneTask:
@@ -195,11 +152,11 @@ class CousinsWork:
         if not words:
             others = f"; also there: {', '.join(offered[1:6])}" if offered[1:] else ""
             self.console.print(f"task: {offered[0]}, the first that the scene suggests{others}")
-        _write(path, task)
+        write_json(path, task)
         return task
 
     def _kept_task(self, path: Path, scene: Scene) -> SceneTask:
-        task, names = _read(path, SceneTask), [one.name for one in scene.objects]
+        task, names = read_json(path, SceneTask), [one.name for one in scene.objects]
         for name in task.names:
             if name not in names:
                 raise UnknownNameError(f"object in {path}", name, names)
@@ -218,7 +175,9 @@ class CousinsWork:
         }
         if path.exists():
             kept = read_object(path)
-            return {name: _kept(path, name, kept.get(name, []), candidates) for name, candidates in found.items()}
+            return {
+                name: candidates_kept(path, name, kept.get(name, []), candidates) for name, candidates in found.items()
+            }
         rows = {
             name: [{"asset": one.asset.name, "distance": one.distance, "terms": one.terms} for one in candidates]
             for name, candidates in found.items()
@@ -269,7 +228,7 @@ class CousinsWork:
             order = Order(self.scene(), nearest, task, recipe, target)
             for _ in self._track(generate(order, self._run), "generate", missing):
                 pass
-        _write(self.folder / FAMILY, cousin_task(target.resolve(), task, self.config.starts))
+        write_json(self.folder / FAMILY, cousin_task(target.resolve(), task, self.config.starts))
         return target
 
     def episodes(self) -> EpisodeStore:
@@ -349,29 +308,6 @@ class CousinsWork:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console) as bars:
             yield from bars.track(items, total=total or len(items), description=title)
-
-
-def _kept(path: Path, name: str, rows: Any, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates that are in the file, in its order."""
-    known = {one.asset.name: one for one in candidates}
-    assets = [str(row.get("asset")) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    if not assets:
-        raise DataError(f"{path} has no assets for {name}; mend it, or delete it to match anew")
-    for asset in assets:
-        if asset not in known:
-            raise UnknownNameError(f"asset for {name} in {path}", asset, known)
-    return [known[asset] for asset in assets]
-
-
-def _write(path: Path, value: Any) -> None:
-    write_file(path, json.dumps(to_plain(value), indent=1) + "\n")
-
-
-def _read(path: Path, kind: Any) -> Any:
-    try:
-        return to_dataclass(kind, json.loads(path.read_text()))
-    except (OSError, ValueError, ConfigError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
 
 
 Stage = Callable[[CousinsWork], Any]

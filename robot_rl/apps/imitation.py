@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from data.cache import Cache, open_cache
-from data.episode import EpisodeInfo
 from data.labels import read_labels, texts_of
 from data.loader import load_batches
 from data.store import EpisodeStore
@@ -32,6 +31,7 @@ from robot_rl.algorithms.hiql import HIQLConfig
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig
 from robot_rl.algorithms.offline import OfflineConfig
 from robot_rl.apps.config import group_choices
+from robot_rl.apps.held_out import OUTCOMES, Outcomes, choose_episodes
 from robot_rl.apps.wiring import build_task_env
 from robot_rl.batch import Returns, Windows
 from robot_rl.errors import ConfigError, DataError, SpecError, UnknownNameError
@@ -40,9 +40,6 @@ from robot_rl.types import STATE_KEY, ActionSpec, Goal, ObservationSpec
 from robot_rl.wire_events import PHASES
 from sim.ogbench_env import OgbenchTask
 from sim.tasks import TaskConfig
-
-Outcomes = Literal["success", "all"]
-OUTCOMES = ("success", "all")
 
 STUDIED_TOGETHER = 4096
 STEPWISE = ("gaussian", "expo", "q_chunking", "korr")
@@ -212,57 +209,6 @@ def _violations(experiment: ImitationExperiment, store: EpisodeStore, cache: Cac
     arrays = store.observation_spec.arrays
     names = arrays[STATE_KEY].names if STATE_KEY in arrays else ()
     return violations(cache.arrays, cache.ends, np.array([info.success for info in cache.infos]), names, cost)
-
-
-class Choice(Protocol):
-    """Which episodes an experiment learns from: see `ImitationExperiment`."""
-
-    @property
-    def data(self) -> Path: ...
-
-    @property
-    def phases(self) -> tuple[str, ...]: ...
-
-    @property
-    def outcomes(self) -> Outcomes: ...
-
-    @property
-    def synthetic(self) -> bool: ...
-
-    @property
-    def held_out(self) -> float: ...
-
-
-def choose_episodes(cache: Cache, choice: Choice) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which episodes (E,) are learned from, and which are held out: every `1 / held_out`-th recorded one.
-
-    Counted over all of them, so that a policy of the successes and a critic of everything hold out the same; over those
-    that are wanted where that leaves none, or nothing else.
-    """
-    kept = np.array([_is_wanted(info, choice) for info in cache.infos], bool)
-    recorded = np.array([info.usable and info.steps > 0 and not info.synthetic for info in cache.infos], bool)
-    usable, out = np.flatnonzero(kept), np.zeros_like(kept)
-    if not len(usable):
-        raise DataError(
-            f"{choice.data} has no episode to learn from: phases {', '.join(choice.phases)}, "
-            f"outcomes {choice.outcomes}, synthetic {choice.synthetic}"
-        )
-    if choice.held_out and len(usable) > 1:
-        every = max(round(1.0 / choice.held_out), 2)
-        out[np.flatnonzero(recorded)[::every]] = True
-        out &= kept
-        if not 0 < out.sum() < len(usable):
-            wanted = np.flatnonzero(kept & recorded)
-            out[:] = False
-            out[(wanted if len(wanted) else usable)[::every]] = True
-    return kept & ~out, out
-
-
-def _is_wanted(info: EpisodeInfo, experiment: Choice) -> bool:
-    """A failed demonstration shows the wrong thing, an episode without a step nothing; play has no success."""
-    good = info.success or info.phase == "play" or experiment.outcomes == "all"
-    wanted = info.phase in experiment.phases and (experiment.synthetic or not info.synthetic)
-    return info.usable and info.steps > 0 and wanted and good
 
 
 def build_model(experiment: ImitationExperiment, observation: ObservationSpec, action: ActionSpec) -> ChunkSampler:

@@ -24,7 +24,8 @@ from policies.parameters import load_parameters
 from policies.trajectories import ENDED, Trajectories, TrajectoryConfig, TrajectoryModel
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig
 from robot_rl.apps.gathering import start_seed
-from robot_rl.apps.imitation import Material, Outcomes, build_model, choose_episodes
+from robot_rl.apps.held_out import Outcomes, choose_episodes
+from robot_rl.apps.imitation import Material, build_model
 from robot_rl.apps.runs import checkpoint_version, find_checkpoint, read_policy, read_run
 from robot_rl.apps.supervised import SupervisedRun
 from robot_rl.apps.wiring import Experiment

@@ -26,7 +26,7 @@ from sim.cousins.generate import Order, Recipe, Run, generate, scene_folder
 from sim.cousins.geometry import Geometry, RandomisedTwin, Twin
 from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior
 from sim.cousins.scene import read_scene
-from sim.cousins.tasks import SceneTask
+from sim.cousins.scene_task import SceneTask
 
 TWINS = "twins"
 SCENE, TASK = "extraction/scene.json", "task.json"

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from robot_rl.errors import ConfigError, UnknownNameError
 from sim.cousins.scene import Part, Scene, SceneObject
-from sim.cousins.tasks import Insert, OpenPart, PutIn, SceneTask, Stack
+from sim.cousins.scene_task import SceneTask
+from sim.cousins.tasks import Insert, OpenPart, PutIn, Stack
 
 PAYLOAD_HALF_M = 0.037
 """Half of the widest that a hand of 8 cm takes hold of."""

@@ -12,7 +12,8 @@ from robot_rl.errors import ConfigError
 from robot_rl.protocols import Arm, Camera, World
 from robot_rl.types import ArmTarget, TaskState
 from sim.cousins.folder import LAYOUT, read_layout
-from sim.cousins.tasks import OpenPart, SceneTask
+from sim.cousins.scene_task import SceneTask
+from sim.cousins.tasks import OpenPart
 from sim.cousins.world import CousinWorld, CousinWorldConfig, make_cousin_world
 from sim.tasks import TaskConfig
 

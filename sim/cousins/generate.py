@@ -26,7 +26,7 @@ from sim.cousins.geometry import Cousins, Geometry, Mixture, RandomisedTwin
 from sim.cousins.matching import Candidate
 from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior
 from sim.cousins.scene import Scene
-from sim.cousins.tasks import SceneTask
+from sim.cousins.scene_task import SceneTask
 from sim.robosuite_arm import ROBOTS
 
 ATTEMPTS = 8

@@ -29,7 +29,8 @@ from sim.cousins.hidden_things import Rng, cabinet, item, vessel
 from sim.cousins.layout import SceneLayout
 from sim.cousins.physics import Physics
 from sim.cousins.scene import OrientedBox, Pose, Scene, SceneObject, Support, View
-from sim.cousins.tasks import BoundTask, OpenPart, PutIn, SceneTask
+from sim.cousins.scene_task import BoundTask, SceneTask
+from sim.cousins.tasks import OpenPart, PutIn
 from sim.cousins.world import CousinWorld, CousinWorldConfig
 from sim.osc import OscConfig
 from sim.rendering import RenderConfig, SceneRenderer

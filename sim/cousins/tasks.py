@@ -1,8 +1,4 @@
-"""What can be asked for in a generated scene: tasks that follow from affordances, not from the scene's author.
-
-A task is configuration; `bind` ties it to a compiled scene. Poses and scalars that it reports are for the agent (those
-that `env` names) and for experts (all of them).
-"""
+"""What can be asked for in a generated scene: tasks that follow from affordances, not from the scene's author."""
 
 # mujoco ships no complete type stubs.
 # pyright: reportAttributeAccessIssue=false
@@ -10,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import mujoco
 import numpy as np
@@ -22,6 +17,7 @@ from sim.assets.asset import ROOT, AffordanceKind, Asset, PartKind
 from sim.cousins.layout import PlacedAsset, SceneLayout
 from sim.cousins.readers import Frame, body_frame, quat_z_to, site_at_rest, site_frame
 from sim.cousins.scene import Vector3
+from sim.cousins.scene_task import BoundTask
 
 REACHING_FORWARD: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "panda": (
@@ -38,47 +34,6 @@ BELOW_RIM_M = 0.005
 """What is put in reaches so far below the opening: it may stand out of it, as a bottle does from a bowl."""
 RELEASED = 0.5
 """Gripper position above which nothing is held."""
-
-
-@dataclass(frozen=True)
-class BoundTask:
-    """A task in a compiled scene."""
-
-    frames: Mapping[str, Callable[[], Frame]]
-    """Readers of what is reported, by name."""
-    scalars: Mapping[str, Callable[[], float]]
-    """Readers of further numbers, by name."""
-    success: Callable[[ArmState], bool]
-    """Whether it is done now."""
-
-
-class SceneTask(Protocol):
-    """Something to do in a generated scene."""
-
-    @property
-    def env(self) -> EnvConfig:
-        """What the agent sees and does."""
-        ...
-
-    @property
-    def expert(self) -> str:
-        """Who can do it: a name of `sim.experts`."""
-        ...
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The objects that take part."""
-        ...
-
-    def suits(self, name: str, asset: Asset) -> bool:
-        """Whether `asset` could be the object called `name`: it has what the task needs of that one."""
-        ...
-
-    def start(self, robot: str, layout: SceneLayout, model: mujoco.MjModel) -> Mapping[str, object]:
-        """Fields of `ArmConfig` for where the arm begins."""
-        ...
-
-    def bind(self, model: mujoco.MjModel, data: mujoco.MjData, layout: SceneLayout) -> BoundTask: ...
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from sim.arm import ArmModel
 from sim.assets.asset import ROOT
 from sim.cousins.folder import read_folder
 from sim.cousins.layout import SceneLayout
-from sim.cousins.tasks import SceneTask
+from sim.cousins.scene_task import SceneTask
 from sim.robosuite_arm import PREFIXES
 from sim.world import SimWorld, SimWorldConfig
 

@@ -15,7 +15,8 @@ import pytest
 from rich.console import Console
 
 from robot_rl.apps.cli import main
-from robot_rl.apps.cousins_work import CousinsConfig, CousinsWork
+from robot_rl.apps.cousins_config import CousinsConfig
+from robot_rl.apps.cousins_work import CousinsWork
 from robot_rl.apps.wiring import load_experiment
 from sim.cousins.family import CousinTask
 from sim.cousins.folder import read_layout

@@ -17,7 +17,8 @@ from robot_rl.algorithms.imitation import Imitation
 from robot_rl.apps import imitate
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import CONF_DIR, compose
-from robot_rl.apps.imitation import ImitationExperiment, build_model, choose_episodes
+from robot_rl.apps.held_out import choose_episodes
+from robot_rl.apps.imitation import ImitationExperiment, build_model
 from robot_rl.apps.runs import read_goal
 from robot_rl.errors import ConfigError, SpecError
 

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import CONF_DIR, compose
-from robot_rl.apps.imitation import ImitationExperiment, choose_episodes, open_material
+from robot_rl.apps.held_out import choose_episodes
+from robot_rl.apps.imitation import ImitationExperiment, open_material
 from robot_rl.errors import ConfigError
 
 NETS = ("policy.network.width=16", "policy.network.blocks=1", "policy.execution.execute=4")

@@ -12,7 +12,8 @@ from rich.console import Console
 from robot_rl.apps import cousins_work
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import compose_mapping
-from robot_rl.apps.cousins_work import CousinsConfig, CousinsWork
+from robot_rl.apps.cousins_config import CousinsConfig
+from robot_rl.apps.cousins_work import CousinsWork
 from robot_rl.apps.twin_identify import guard_limits
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, DataError

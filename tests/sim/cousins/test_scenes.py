@@ -31,7 +31,8 @@ from sim.cousins.geometry import Cousins, Geometry, GeometryNoise, Mixture, Rand
 from sim.cousins.matching import Candidate
 from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior
 from sim.cousins.scene import OrientedBox, Part, Pose, Scene, SceneObject, Support, View, read_scene, write_scene
-from sim.cousins.tasks import Insert, OpenPart, PutIn, SceneTask, Stack
+from sim.cousins.scene_task import SceneTask
+from sim.cousins.tasks import Insert, OpenPart, PutIn, Stack
 from sim.cousins.world import CousinWorldConfig, make_cousin_env
 from sim.experts import make_expert
 
