@@ -27,13 +27,22 @@ class Resumable(Protocol):
 
 
 def save_checkpoint(directory: Path, updates: int, algorithm: Resumable) -> Path:
-    """Write `step_<updates>` with what resuming needs and, apart, what acting needs."""
+    """Write `step_<updates>` with what resuming needs and, apart, what acting needs.
+
+    `DataError`, and the checkpoints before it kept, when learning has diverged.
+    """
+    tensors = {name: value.contiguous() for name, value in algorithm.state_dict().items()}
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise DataError(
+                f"learning has diverged: {name} holds NaN or Inf after {updates} updates, which is not saved. Look for "
+                "values far off in the data (robot-rl data verify), or lower algorithm.learning_rate"
+            )
     directory.mkdir(parents=True, exist_ok=True)
     final = directory / f"step_{updates:09d}"
     partial = directory / f".partial_{updates:09d}_{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    tensors = {name: value.contiguous() for name, value in algorithm.state_dict().items()}
     save_file(tensors, partial / "algorithm.safetensors")
     policy = {name: value.contiguous() for name, value in algorithm.policy_state().items()}
     save_file(policy, partial / "policy.safetensors")

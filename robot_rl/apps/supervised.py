@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Protocol
@@ -77,6 +78,8 @@ class SupervisedRun:
                     for name, value in metrics.items():
                         board.add_scalar(f"train/{name}", float(value), done)
                     bars.update(bar, completed=done, note=f"loss {float(metrics['loss']):.4f} {note}")
+                    if not math.isfinite(float(metrics["loss"])):
+                        break  # saving says why
                 if time.monotonic() - self._saved_s > self.experiment.checkpoint_every_s:
                     self.save()
         self.save()

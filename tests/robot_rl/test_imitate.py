@@ -110,6 +110,14 @@ def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path, monkeypat
         np.testing.assert_array_equal(value, weights(broken, 12)[name])
 
 
+def test_learning_that_diverges_is_said_and_not_saved(data, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    assert run(data, run_dir, "algorithm.updates=200", "algorithm.learning_rate=1e30") == 2
+    said = capsys.readouterr().err
+    assert "learning has diverged" in said and "after 100 updates" in said and "algorithm.learning_rate" in said
+    assert not list(run_dir.glob("checkpoints/step_*"))
+
+
 def test_the_weights_know_the_data_they_are_for(data, tmp_path):
     run_dir = tmp_path / "run"
     assert run(data, run_dir, "algorithm.updates=1") == 0
