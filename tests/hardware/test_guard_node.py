@@ -187,6 +187,7 @@ def test_wrong_configuration_ends_with_a_message() -> None:
         ("guard: {}", "lacks workspace_low_m"),
         ("guard: {workspace_low_m: [0, 0], workspace_high_m: [1, 1, 1]}", "must have 3 elements"),
         ("status_rate: 3", "status_rate_hz"),
+        ("status_rate_hz: 0", "status_rate_hz must be a positive number, got 0"),
         ("no_such_file.yaml", "no_such_file.yaml"),
         ("guard: [", "inline configuration"),
         ("guard: {x: 1", "inline configuration"),

@@ -18,6 +18,7 @@ from hardware import ros_messages
 from hardware.ros_world import RosWorld, RosWorldConfig
 from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.errors import ConfigError, DisarmedError, HardwareError, StaleError, UnknownNameError
+from robot_rl.typed import to_dataclass
 from robot_rl.types import ArmTarget
 from tests.hardware.guard_rig import PATIENCE_S, Rig, shifted
 
@@ -212,6 +213,13 @@ def test_motion_reset_needs_a_home() -> None:
         RosWorldConfig(reset="motion")
     with pytest.raises(ConfigError, match="home_pose_base_tcp"):
         RosWorldConfig(reset="motion", home_pose_base_tcp=(0.5, 0, 0.3, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("name", ["guard_timeout_s", "state_deadline_s", "home_rate_hz"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_deadlines_are_positive_numbers(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"{name} must be a positive number"):
+        to_dataclass(RosWorldConfig, {name: value})
 
 
 def test_a_silent_graph_gives_clear_errors() -> None:
