@@ -27,20 +27,23 @@ class Resumable(Protocol):
 
 
 def save_checkpoint(directory: Path, updates: int, algorithm: Resumable) -> Path:
-    """Write `step_<updates>` with what resuming needs and, apart, what acting needs."""
-    directory.mkdir(parents=True, exist_ok=True)
+    """Write `step_<updates>` with what resuming needs and, apart, what acting needs. `DataError` when it cannot."""
     final = directory / f"step_{updates:09d}"
     partial = directory / f".partial_{updates:09d}_{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    tensors = {name: value.contiguous() for name, value in algorithm.state_dict().items()}
-    save_file(tensors, partial / "algorithm.safetensors")
-    policy = {name: value.contiguous() for name, value in algorithm.policy_state().items()}
-    save_file(policy, partial / "policy.safetensors")
-    (partial / "learner.json").write_text(json.dumps({"updates": updates}))
-    if final.exists():
-        shutil.rmtree(final)
-    partial.rename(final)
+    try:
+        partial.mkdir(parents=True)
+        tensors = {name: value.contiguous() for name, value in algorithm.state_dict().items()}
+        save_file(tensors, partial / "algorithm.safetensors")
+        policy = {name: value.contiguous() for name, value in algorithm.policy_state().items()}
+        save_file(policy, partial / "policy.safetensors")
+        (partial / "learner.json").write_text(json.dumps({"updates": updates}))
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise DataError(f"cannot write {final}: {error}") from error
     return final
 
 

@@ -87,8 +87,11 @@ def prepare_run_dir(run_dir: Path, experiment: Any, *, resume: bool, overwrite: 
     if path.exists() and overwrite:
         shutil.rmtree(run_dir)
     if not path.exists():
-        run_dir.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps(to_plain(experiment), indent=2) + "\n")
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            write_file(path, json.dumps(to_plain(experiment), indent=2) + "\n")
+        except OSError as error:
+            raise ConfigError(f"{run_dir} cannot be written, name another directory: {error}") from error
     elif not resume:
         raise ConfigError(f"{run_dir} holds a run; add --resume to continue it, --overwrite to delete it")
     elif (before := read_configuration(run_dir, type(experiment))) != experiment:

@@ -169,7 +169,12 @@ def test_an_intruder_on_the_guards_topics_is_not_obeyed(rig: Rig) -> None:
     rig.until(lambda: rig.arm.count_publishers("gripper/target") == 2, "the intruder to be seen")
     rig.keep(0.5)  # the guard's last target expires
     sent, elsewhere = len(driver.received), pose_message(pose + np.eye(7)[2] * 0.05, time.time(), "base")
-    rig.keep(0.5, lambda: (intruders[0].publish(elsewhere), intruders[1].publish(gripper_message(1.0, time.time()))))
+
+    def intrude() -> None:
+        for intruder, message in zip(intruders, (elsewhere, gripper_message(1.0, time.time())), strict=True):
+            intruder.publish(message)
+
+    rig.keep(0.5, intrude)
     assert len(driver.received) == sent
     assert driver.gripper == [pytest.approx(0.25)]
 

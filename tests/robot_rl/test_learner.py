@@ -1,5 +1,7 @@
 """The learner keeps its update-to-data promise, and resumes where it stopped."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,14 @@ def test_checkpoint_round_trip_and_a_partial_one_is_not_seen(tmp_path):
     resumed = make()
     resumed.load(checkpoint)
     assert resumed.updates == 5 and float(resumed.algorithm.weight) == 5.0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_a_full_disk_is_named_and_leaves_no_part_of_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr("robot_rl.checkpoints.save_file", lambda tensors, path: Path("/dev/full").write_text("x"))
+    with pytest.raises(DataError, match=r"cannot write .*step_000000000: .*No space left"):
+        make().save(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
