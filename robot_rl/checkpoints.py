@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -55,6 +56,25 @@ def load_checkpoint(checkpoint: Path, algorithm: Resumable) -> int:
         return int(meta["updates"])
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{checkpoint} is not a usable checkpoint: {error}") from error
+
+
+def load_newest(directory: Path, load: Callable[[Path], object], warn: Callable[[str], object]) -> Path | None:
+    """`load` the newest checkpoint that can be read, and return it; damaged ones are put aside, with a warning."""
+    for checkpoint in sorted(directory.glob("step_*"), reverse=True):
+        try:
+            load(checkpoint)
+        except DataError as error:
+            warn(f"{error}; putting it aside and trying the one before")
+            checkpoint.rename(checkpoint.with_name(f"unusable_{checkpoint.name}_{time.time_ns()}"))
+            continue
+        return checkpoint
+    return None
+
+
+def resume(directory: Path, load: Callable[[Path], object], warn: Callable[[str], object]) -> None:
+    """`load_newest`, if there is a checkpoint at all; `DataError` when there are, and none is sound."""
+    if latest_checkpoint(directory) is not None and load_newest(directory, load, warn) is None:
+        raise DataError(f"no checkpoint in {directory} is usable; the same command again begins without one")
 
 
 def latest_checkpoint(directory: Path) -> Path | None:
