@@ -37,6 +37,7 @@ from hardware.ros_messages import (
     wrench_message,
 )
 from robot_rl.errors import ConfigError
+from robot_rl.typed import check_positive
 from robot_rl.types import FloatArray
 
 CONTRACT_TOPICS = (
@@ -55,6 +56,9 @@ class ArmNodeConfig:
     """`dotted.key=value` over that file, values in YAML."""
     diagnostics_rate_hz: float = 1.0
     """Rate of /diagnostics."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "diagnostics_rate_hz")
 
 
 class ArmNode(ManagedNode[ArmNodeConfig]):

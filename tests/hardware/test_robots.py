@@ -13,6 +13,9 @@ from hardware import robots
 from hardware.arm_adapter import ArmAdapter
 from hardware.arm_binding import CONF_DIR, binding_from, binding_names, load_binding
 from hardware.guard_config import GuardConfig
+from hardware.nodes.arm import ArmNodeConfig
+from hardware.nodes.person import PersonNodeConfig
+from hardware.nodes.sim_robot import SimRobotConfig
 from hardware.yaml_files import override
 from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.typed import to_dataclass
@@ -156,3 +159,12 @@ def test_ur5e_calibration_file(tmp_path: Path) -> None:
 def test_a_binding_can_come_from_a_mapping() -> None:
     content = yaml.safe_load((CONF_DIR / "sim_panda.yaml").read_text())
     assert binding_from(content, "composed").sim_robot == "Panda"
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [(SimRobotConfig, "rate_hz"), (ArmNodeConfig, "diagnostics_rate_hz"), (PersonNodeConfig, "rate_hz")],
+)
+def test_rates_of_nodes_are_positive_numbers(config: Any, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} must be a positive number, got 0"):
+        config(**{name: 0.0})

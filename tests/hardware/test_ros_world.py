@@ -302,6 +302,22 @@ def test_robosuite_behind_the_topics() -> None:
             world.close()
 
 
+def test_joints_of_another_arm_are_named() -> None:
+    """They were said to be silent."""
+    with Rig() as rig:
+        world = RosWorld(RosWorldConfig(namespace=rig.namespace, joint_names=("a", "z"), state_deadline_s=0.1))
+        joints = rig.link.node.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
+        try:
+            rig.wait(lambda: joints.get_subscription_count() > 0, "discovery")
+            for _ in range(5):
+                joints.publish(ros_messages.joints_message(["a", "b"], np.zeros(2), rig.link.now_s()))
+                time.sleep(0.02)
+            with pytest.raises(StaleError, match=r"tells of \['a', 'b'\], never of \['z'\]"):
+                world.arm.state()
+        finally:
+            world.close()
+
+
 def test_messages_of_a_careless_driver() -> None:
     """Partial, foreign and unsound messages: what is usable is used, the rest counted, nothing invented."""
     with Rig() as rig:
