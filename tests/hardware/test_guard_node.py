@@ -180,6 +180,14 @@ def test_wrong_configuration_ends_with_a_message() -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_a_node_whose_device_is_absent_may_be_started_again() -> None:
+    """Exit status 2, of a wrong configuration, would keep an unplugged camera away for good."""
+    command = [sys.executable, "-m", "hardware.nodes.realsense", "--config", "{serial: '123'}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "no RealSense camera 123" in ended.stdout + ended.stderr and "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
