@@ -108,6 +108,8 @@ def _check_journal_file(path: Path, report: Report, repair: bool) -> None:
         content = read_journal(path)
         if not content.damage:
             return
+        if not content.good_bytes:
+            raise DataError(f"{path} {content.damage}; if it was one, move it aside, and a new one is begun")
         finding = Finding(path.name, content.damage, fault=True)
         if repair:
             kept = path.with_name(f"{path.name}.damaged-{time.time_ns()}")

@@ -12,8 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from hardware.arm_binding import ArmBinding, CommandBinding
+from hardware.arm_binding import ArmBinding
 from hardware.ik import Kinematics, UnreachableError
+from hardware.native_binding import CommandBinding
 from robot_rl import frames
 from robot_rl.errors import ConfigError, HardwareError
 from robot_rl.types import FloatArray

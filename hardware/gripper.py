@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hardware.arm_binding import GripperBinding
+from hardware.native_binding import GripperBinding
 
 SMALLEST_CHANGE = 0.02
 """Opening below which a new goal is not sent: action servers cancel the motion under way for each goal."""

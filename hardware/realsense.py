@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from robot_rl.errors import ConfigError, HardwareError, StaleError
+from robot_rl.typed import check_positive
 from robot_rl.types import CameraFrame
 
 MAX_CLOCK_ERROR_S = 1.0
@@ -49,9 +50,7 @@ class RealSenseConfig:
     """Longest pause between attempts."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "height", "fps", "stale_s", "frame_timeout_s", "reconnect_min_s"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+        check_positive(self, "width", "height", "fps", "stale_s", "frame_timeout_s", "reconnect_min_s")
         if self.reconnect_max_s < self.reconnect_min_s:
             raise ConfigError(f"reconnect_max_s {self.reconnect_max_s} is below reconnect_min_s")
         if not self.serial.isascii():

@@ -81,8 +81,9 @@ class RosInbox:
         if self.link.wait_for(lambda: self._arm_age_s() <= deadline_s, deadline_s) and self._arm is not None:
             return self._arm
         topics = ("current_pose", *self.config.required)
-        missing = [topic for topic in topics if self._age_s(topic) > deadline_s]
-        silent = ", ".join(missing)
+        silent = ", ".join(topic for topic in topics if self._age_s(topic) > deadline_s)
+        if self._joints and (never := set(self._names) - set(self._joints)):
+            raise StaleError(f"joint_states tells of {sorted(self._joints)}, never of {sorted(never)}: another arm?")
         raise StaleError(f"no arm state younger than {deadline_s} s: {silent} silent; is the driver running?")
 
     def task_state(self) -> TaskState:

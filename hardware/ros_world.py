@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from hardware.pacing import Pacer
 from hardware.ros_inbox import SOURCES, InboxConfig, RosArm, RosCamera, RosInbox
 from hardware.ros_link import RosLink
 from robot_rl.errors import ConfigError, DisarmedError, HardwareError, StaleError
+from robot_rl.typed import check_positive
 from robot_rl.types import ArmTarget, TaskState
 
 SETTLE_S = 0.05
@@ -69,6 +70,7 @@ class RosWorldConfig(InboxConfig):
     """An armed guard that publishes no target for so long is dead."""
 
     def __post_init__(self) -> None:
+        check_positive(self, *(one.name for one in fields(self) if one.type == "float"))
         if self.reset == "motion" and (
             self.home_pose_base_tcp is None or limits.pose_fault(np.array(self.home_pose_base_tcp), 1e-3)
         ):

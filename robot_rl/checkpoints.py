@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -29,7 +30,7 @@ class Resumable(Protocol):
 def save_checkpoint(directory: Path, updates: int, algorithm: Resumable) -> Path:
     """Write `step_<updates>` with what resuming needs and, apart, what acting needs.
 
-    `DataError`, and the checkpoints before it kept, when learning has diverged.
+    `DataError`, and the checkpoints before it kept, when learning has diverged or it cannot be written.
     """
     tensors = {name: value.contiguous() for name, value in algorithm.state_dict().items()}
     for name, value in tensors.items():
@@ -38,18 +39,21 @@ def save_checkpoint(directory: Path, updates: int, algorithm: Resumable) -> Path
                 f"learning has diverged: {name} holds NaN or Inf after {updates} updates, which is not saved. Look for "
                 "values far off in the data (robot-rl data verify), or lower algorithm.learning_rate"
             )
-    directory.mkdir(parents=True, exist_ok=True)
     final = directory / f"step_{updates:09d}"
     partial = directory / f".partial_{updates:09d}_{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    save_file(tensors, partial / "algorithm.safetensors")
-    policy = {name: value.contiguous() for name, value in algorithm.policy_state().items()}
-    save_file(policy, partial / "policy.safetensors")
-    (partial / "learner.json").write_text(json.dumps({"updates": updates}))
-    if final.exists():
-        shutil.rmtree(final)
-    partial.rename(final)
+    try:
+        partial.mkdir(parents=True)
+        save_file(tensors, partial / "algorithm.safetensors")
+        policy = {name: value.contiguous() for name, value in algorithm.policy_state().items()}
+        save_file(policy, partial / "policy.safetensors")
+        (partial / "learner.json").write_text(json.dumps({"updates": updates}))
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise DataError(f"cannot write {final}: {error}") from error
     return final
 
 
@@ -61,6 +65,25 @@ def load_checkpoint(checkpoint: Path, algorithm: Resumable) -> int:
         return int(meta["updates"])
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{checkpoint} is not a usable checkpoint: {error}") from error
+
+
+def load_newest(directory: Path, load: Callable[[Path], object], warn: Callable[[str], object]) -> Path | None:
+    """`load` the newest checkpoint that can be read, and return it; damaged ones are put aside, with a warning."""
+    for checkpoint in sorted(directory.glob("step_*"), reverse=True):
+        try:
+            load(checkpoint)
+        except DataError as error:
+            warn(f"{error}; putting it aside and trying the one before")
+            checkpoint.rename(checkpoint.with_name(f"unusable_{checkpoint.name}_{time.time_ns()}"))
+            continue
+        return checkpoint
+    return None
+
+
+def resume(directory: Path, load: Callable[[Path], object], warn: Callable[[str], object]) -> None:
+    """`load_newest`, if there is a checkpoint at all; `DataError` when there are, and none is sound."""
+    if latest_checkpoint(directory) is not None and load_newest(directory, load, warn) is None:
+        raise DataError(f"no checkpoint in {directory} is usable; the same command again begins without one")
 
 
 def latest_checkpoint(directory: Path) -> Path | None:

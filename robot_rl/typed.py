@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import enum
 import importlib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,14 @@ def to_dataclass(cls: type[T], mapping: Mapping[str, Any], path: str = "") -> T:
         return cls(**values)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path or cls.__name__}: {error}") from error
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """`ConfigError` for the first of the fields that is not a positive number: with a deadline or limit of NaN or
+    infinity, nothing would ever be late or too far."""
+    for name in names:
+        if not 0.0 < getattr(config, name) < math.inf:
+            raise ConfigError(f"{name} must be a positive number, got {getattr(config, name)}")
 
 
 def to_plain(value: Any) -> Any:

@@ -180,8 +180,7 @@ class ActorNode(ManagedNode[C]):
         return super().work()
 
     def _close(self, runner: EpisodeRunner) -> None:
-        if runner.thread.ident is not None:
-            runner.thread.join()
+        runner.join()
         deadline_s = time.monotonic() + DRAIN_S
         while not self.drained() and time.monotonic() < deadline_s:
             time.sleep(0.05)

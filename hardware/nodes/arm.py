@@ -20,7 +20,8 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from hardware.arm_adapter import ArmAdapter
-from hardware.arm_binding import FaultBinding, load_binding
+from hardware.arm_binding import load_binding
+from hardware.native_binding import FaultBinding
 from hardware.nodes.driver_calls import DriverCalls
 from hardware.nodes.gripper import GripperBridge
 from hardware.nodes.lifecycle import ManagedNode, run
@@ -36,6 +37,7 @@ from hardware.ros_messages import (
     wrench_message,
 )
 from robot_rl.errors import ConfigError
+from robot_rl.typed import check_positive
 from robot_rl.types import FloatArray
 
 CONTRACT_TOPICS = (
@@ -54,6 +56,9 @@ class ArmNodeConfig:
     """`dotted.key=value` over that file, values in YAML."""
     diagnostics_rate_hz: float = 1.0
     """Rate of /diagnostics."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "diagnostics_rate_hz")
 
 
 class ArmNode(ManagedNode[ArmNodeConfig]):
@@ -161,11 +166,21 @@ class ArmNode(ManagedNode[ArmNodeConfig]):
                 self.get_logger().error(f"fault: {self._adapter.fault}")
 
     def _on_target(self, message: PoseStamped) -> None:
-        self._adapter.on_target(message.header.frame_id, read_pose(message), time.monotonic())
+        if self._is_guarded("target_pose"):
+            self._adapter.on_target(message.header.frame_id, read_pose(message), time.monotonic())
 
     def _on_gripper_target(self, message: JointState) -> None:
-        if self.active and not self._adapter.fault:
+        if self.active and not self._adapter.fault and self._is_guarded("gripper/target"):
             self._gripper.on_target(message)
+
+    def _is_guarded(self, topic: str) -> bool:
+        """A guard that sees an intruder falls silent, and then the intruder alone would be obeyed."""
+        publishers = self.count_publishers(topic)
+        if publishers > 1:
+            self._adapter.counts["targets of several publishers"] += 1
+            text = f"{topic} has {publishers} publishers, must be 1 (the guard): target ignored"
+            self.get_logger().warning(text, throttle_duration_sec=2.0)
+        return publishers <= 1
 
     def deactivate(self) -> None:
         """Forget the target: nothing moves on activation before the guard speaks again."""

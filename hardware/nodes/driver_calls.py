@@ -11,7 +11,7 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from hardware.arm_adapter import ArmAdapter
-from hardware.arm_binding import CallBinding
+from hardware.native_binding import CallBinding
 from hardware.nodes.native_messages import interface_type
 from robot_rl.errors import ConfigError, HardwareError
 

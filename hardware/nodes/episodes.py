@@ -105,12 +105,19 @@ class EpisodeRunner:
         return self.is_running
 
     def stop(self) -> None:
-        """End the episode under way as discarded, then the thread."""
+        """End the episode under way as discarded, then the thread; see `join`."""
         self.stopping.set()
-        self._human.judge(Verdict.DISCARD)
+
+    def join(self) -> None:
+        """Wait for the thread to end after `stop`. An episode forgets labels given before it, so one may not do."""
+        while self.thread.is_alive():
+            self._human.judge(Verdict.DISCARD)
+            self.thread.join(0.05)
 
     def scene_is_ready(self) -> None:
-        """Say that the episode begins; a demonstration waits for whoever gives it."""
+        """Say that the episode begins, unless all ends; a demonstration waits for whoever gives it."""
+        if self.stopping.is_set():
+            raise HardwareError("stopped before the episode began")
         self.is_running = True
         self._tell("run")
         if self._now.phase != "demo":

@@ -11,8 +11,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
-from hardware.arm_binding import GripperBinding
 from hardware.gripper import Changes, reported, to_native
+from hardware.native_binding import GripperBinding
 from hardware.nodes.native_messages import QOS, interface_type
 from hardware.ros_messages import gripper_message, joints_message, read_gripper, seconds_of
 

@@ -27,7 +27,7 @@ from hardware.guard import Guard, GuardStatus, Mode
 from hardware.guard_config import GuardConfig
 from hardware.nodes.lifecycle import ManagedNode, read_robot, run
 from robot_rl.errors import HardwareError
-from robot_rl.typed import to_dataclass
+from robot_rl.typed import check_positive, to_dataclass
 from robot_rl.types import ArmState, ArmTarget
 
 SOURCES = ("policy", "human", "reset")
@@ -54,6 +54,9 @@ class GuardNodeConfig:
     """Frame that requests must be in, when they name one; the robot's, or `base`, when empty."""
     status_rate_hz: float = 5.0
     """Rate of guard/status; changes are published at once."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "status_rate_hz")
 
 
 class GuardNode(ManagedNode[GuardNodeConfig]):

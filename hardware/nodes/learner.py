@@ -27,6 +27,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from hardware.nodes.lifecycle import ManagedNode, run
 from hardware.nodes.transport import RosLearnerEndpoint
 from robot_rl.apps.wiring import build_learner, node_experiment
+from robot_rl.checkpoints import load_newest
 from robot_rl.errors import DataError, SpecError
 from robot_rl.learner import Learner
 from robot_rl.wire import Event
@@ -88,7 +89,8 @@ class LearningLoop:
             if time.monotonic() - told_s > PROGRESS_EVERY_S:
                 told_s = time.monotonic()
                 self._log.info(f"restoring the memory: {count} events so far")
-        load_newest(self.learner, self._checkpoints, self._log)
+        if loaded := load_newest(self._checkpoints, self.learner.load, self._log.warning):
+            self._log.info(f"loaded {loaded}")
         if count:
             self._log.info(
                 f"resumed after {count} events in {time.monotonic() - began_s:.1f} s: "
@@ -191,19 +193,6 @@ class LearningLoop:
         saved = self.learner.save(self._checkpoints)
         remove_old(self._checkpoints, self._keep, saved)
         self._saved.set()
-
-
-def load_newest(learner: Learner, directory: Path, log: RcutilsLogger) -> None:
-    """Load the newest checkpoint that can be read; older ones in its place, with a warning."""
-    for checkpoint in sorted(directory.glob("step_*"), reverse=True):
-        try:
-            learner.load(checkpoint)
-        except DataError as error:
-            log.warning(f"{error}; putting it aside and trying the one before")
-            checkpoint.rename(checkpoint.with_name(f"unusable_{checkpoint.name}_{time.time_ns()}"))
-            continue
-        log.info(f"loaded {checkpoint}")
-        return
 
 
 def remove_old(directory: Path, keep: int, newest: Path) -> None:

@@ -29,7 +29,7 @@ from rclpy.signals import SignalHandlerOptions
 
 import robot_rl
 from hardware.yaml_files import read_mapping
-from robot_rl.errors import ConfigError, RobotRlError, UnknownNameError
+from robot_rl.errors import ConfigError, HardwareError, RobotRlError, UnknownNameError
 from robot_rl.typed import to_dataclass
 
 T = TypeVar("T")
@@ -91,7 +91,9 @@ class ManagedNode(LifecycleNode, Generic[T]):
             hook()
         except RobotRlError as error:
             self.get_logger().error(str(error))
-            return TransitionCallbackReturn.FAILURE
+            # A device that is absent now may be back soon, unlike a wrong configuration: worth another start.
+            absent = isinstance(error, HardwareError)
+            return TransitionCallbackReturn.ERROR if absent else TransitionCallbackReturn.FAILURE
         except Exception:  # rclpy would turn it into an ERROR transition without a word
             self.get_logger().error(traceback.format_exc())
             return TransitionCallbackReturn.ERROR
@@ -156,7 +158,8 @@ def run(
     description: str | None,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Run one node until SIGINT or SIGTERM. Returns the exit status: 2 for a wrong configuration, 1 for a defect."""
+    """Run one node until SIGINT or SIGTERM. Returns the exit status: 2 for a wrong configuration, 1 for a defect or an
+    absent device."""
     given = list(sys.argv[1:] if argv is None else argv)
     split = given.index("--ros-args") if "--ros-args" in given else len(given)
     parser = argparse.ArgumentParser(

@@ -21,6 +21,7 @@ from hardware.nodes.human import PHASE, PHASE_QOS, SCRIPTED, PhaseMessage
 from hardware.nodes.lifecycle import ManagedNode, run
 from robot_rl.apps.wiring import node_experiment
 from robot_rl.person import ScriptedPerson
+from robot_rl.typed import check_positive
 from robot_rl.types import ArmState, FloatArray, HumanInput, Snapshot, TaskState
 from sim.experts import make_expert
 
@@ -40,6 +41,9 @@ class PersonNodeConfig:
     """Rate of the hand; the control rate."""
     overrides: tuple[str, ...] = ()
     """Overrides of the configuration, the same as the actor's: person.reaction_s=0.3, task.env.rate_hz=20."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "rate_hz")
 
 
 class PersonNode(ManagedNode[PersonNodeConfig]):

@@ -29,6 +29,7 @@ from hardware.pacing import LoopTiming, Pacer
 from robot_rl.apps.config import names_file, read_file
 from robot_rl.errors import ConfigError, RobotRlError
 from robot_rl.protocols import World
+from robot_rl.typed import check_positive
 from robot_rl.types import ArmTarget, CameraFrame
 
 MAX_LAG_PERIODS = 5.0
@@ -64,6 +65,9 @@ class SimRobotConfig:
     """`package.module:function` that makes another world than a robosuite task; it gets `world_options`."""
     world_options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of `sim.tasks.make_world`, of the file's `build_world`, or of `world`."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "rate_hz", "camera_rate_hz", "target_timeout_s")
 
 
 class SimRobotNode(ManagedNode[SimRobotConfig]):
@@ -216,12 +220,8 @@ class SimRobotNode(ManagedNode[SimRobotConfig]):
 
     def _publish_diagnostics(self) -> None:
         publishers = self.count_publishers("target_pose")
-        values = self._timing.report()
-        values |= {
-            "late_ticks": self._pacer.late_ticks,
-            "lost_s": round(self._pacer.lost_s, 3),
-            "target_publishers": publishers,
-        }
+        late = {"late_ticks": self._pacer.late_ticks, "lost_s": round(self._pacer.lost_s, 3)}
+        values = self._timing.report() | late | {"target_publishers": publishers}
         level = DiagnosticStatus.OK if publishers == 1 else DiagnosticStatus.WARN
         text = "running" if publishers == 1 else f"target_pose has {publishers} publishers, must be 1"
         self._diagnostics.publish(

@@ -7,6 +7,7 @@ when they are asked for, so that `robot-rl --help` does not wait for torch.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -19,6 +20,8 @@ from robot_rl.errors import RobotRlError, UnknownNameError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""What a user can mend; other errors of the system are defects, and keep their traceback."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(arguments)
     except RobotRlError as error:
         print(f"robot-rl: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        print(f"robot-rl: {error}; make room, or name another folder", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("robot-rl: interrupted", file=sys.stderr)

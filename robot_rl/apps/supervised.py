@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from pathlib import Path
@@ -13,11 +14,13 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig
 from robot_rl.apps.imitation import Material
-from robot_rl.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
+from robot_rl.checkpoints import load_checkpoint, resume, save_checkpoint
 
 LOG_EVERY = 100
 HELD_OUT_EVERY = 2000
 HELD_OUT_WINDOWS = 1024
+
+log = logging.getLogger(__name__)
 
 
 class Plan(Protocol):
@@ -52,10 +55,8 @@ class SupervisedRun:
         self._saved_s = time.monotonic()
 
     def restore(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
-        checkpoint = latest_checkpoint(self.run_dir / "checkpoints")
-        if checkpoint is not None:
-            load_checkpoint(checkpoint, self.algorithm)
+        """Go on from the newest sound checkpoint, if there is any."""
+        resume(self.run_dir / "checkpoints", lambda path: load_checkpoint(path, self.algorithm), log.warning)
 
     def run(self, console: Console) -> None:
         """All updates that are left, with a progress bar."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ from robot_rl.apps.wiring import (
     load_experiment,
     read_experiment,
 )
-from robot_rl.checkpoints import latest_checkpoint
+from robot_rl.checkpoints import resume
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError
 from robot_rl.files import write_file
@@ -47,6 +48,8 @@ from robot_rl.learner import Learner
 from robot_rl.records import RECENT_EPISODES, EpisodeLog, intervention_rate, success_rate
 from robot_rl.transport import LocalTransport
 from robot_rl.typed import to_plain
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,8 +90,11 @@ def prepare_run_dir(run_dir: Path, experiment: Any, *, resume: bool, overwrite: 
     if path.exists() and overwrite:
         shutil.rmtree(run_dir)
     if not path.exists():
-        run_dir.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps(to_plain(experiment), indent=2) + "\n")
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            write_file(path, json.dumps(to_plain(experiment), indent=2) + "\n")
+        except OSError as error:
+            raise ConfigError(f"{run_dir} cannot be written, name another directory: {error}") from error
     elif not resume:
         raise ConfigError(f"{run_dir} holds a run; add --resume to continue it, --overwrite to delete it")
     elif (before := read_configuration(run_dir, type(experiment))) != experiment:
@@ -197,8 +203,6 @@ class TrainingRun:
         )
 
     def _restore(self) -> None:
-        """Experience from the recorded episodes, parameters from the newest checkpoint; without one it learns anew."""
+        """Experience from the recorded episodes, parameters from the newest sound checkpoint; else it learns anew."""
         self.recorder.store.load_into(self.learner.receive, phases=("demo", "learn"))
-        checkpoint = latest_checkpoint(self.run_dir / "checkpoints")
-        if checkpoint is not None:
-            self.learner.load(checkpoint)
+        resume(self.run_dir / "checkpoints", self.learner.load, log.warning)

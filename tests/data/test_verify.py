@@ -303,3 +303,14 @@ def test_a_damaged_journal_by_itself_is_cut_and_kept(tmp_path: Path) -> None:
     assert [kept.read_bytes() for kept in tmp_path.glob("journal.damaged-*")] == [whole]
     Journal(path).close()
     assert not verify(path).findings
+
+
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
+    """It was emptied, and its content put into a copy."""
+    path = tmp_path / "notes.txt"
+    path.write_text("something else entirely")
+    for repair in (False, True):
+        with pytest.raises(DataError, match="is not a journal of this version"):
+            verify(path, repair=repair)
+    assert path.read_text() == "something else entirely"
+    assert list(tmp_path.iterdir()) == [path]

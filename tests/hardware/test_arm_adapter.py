@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware.arm_adapter import ArmAdapter, JointMerger
-from hardware.arm_binding import GripperBinding, TopicBinding, load_binding
+from hardware.arm_binding import load_binding
 from hardware.commanders import limit_ratio
 from hardware.gripper import Changes, from_native, reported, to_native
+from hardware.native_binding import GripperBinding, TopicBinding
 from robot_rl import frames
 from robot_rl.types import FloatArray
 

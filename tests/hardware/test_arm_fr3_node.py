@@ -21,7 +21,7 @@ from std_msgs.msg import Float64MultiArray, UInt8
 from std_srvs.srv import Trigger
 
 from hardware.arm_binding import load_binding
-from hardware.ros_messages import joints_message, pose_message, read_pose
+from hardware.ros_messages import gripper_message, joints_message, pose_message, read_pose
 from robot_rl import frames
 from robot_rl.types import FloatArray
 from tests.hardware.arm_rig import DRIVER, Rig, circle
@@ -154,6 +154,29 @@ def test_shuffled_names_and_missing_velocities(rig: Rig) -> None:
 
     rig.until(lambda: bool(rig.driver.gripper), "a gripper command", lambda: observer.send_gripper(0.25))
     assert rig.driver.gripper == [pytest.approx(0.25)]
+
+
+def test_an_intruder_on_the_guards_topics_is_not_obeyed(rig: Rig) -> None:
+    """The guard falls silent when somebody else publishes targets: nobody may steer in its place."""
+    observer, driver = rig.observer, rig.driver
+    pose = observer.pose()
+    rig.until(lambda: len(driver.received) > 5, "commands", lambda: observer.send_pose(pose, "base"))
+    rig.until(lambda: bool(driver.gripper), "a gripper command", lambda: observer.send_gripper(0.25))
+    intruders = [
+        rig.driver.create_publisher(kind, f"/cell/{topic}", 1)
+        for kind, topic in ((PoseStamped, "target_pose"), (JointState, "gripper/target"))
+    ]
+    rig.until(lambda: rig.arm.count_publishers("gripper/target") == 2, "the intruder to be seen")
+    rig.keep(0.5)  # the guard's last target expires
+    sent, elsewhere = len(driver.received), pose_message(pose + np.eye(7)[2] * 0.05, time.time(), "base")
+
+    def intrude() -> None:
+        for intruder, message in zip(intruders, (elsewhere, gripper_message(1.0, time.time())), strict=True):
+            intruder.publish(message)
+
+    rig.keep(0.5, intrude)
+    assert len(driver.received) == sent
+    assert driver.gripper == [pytest.approx(0.25)]
 
 
 def test_reflex_needs_recover(rig: Rig) -> None:

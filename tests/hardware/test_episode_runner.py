@@ -37,7 +37,7 @@ class BreakableWorld(KinematicWorld):
         self._broken_at = broken_at
         self._slow_s = slow_s
         self._error = error
-        self._steps = 0
+        self.steps = 0
 
     def reset(self, seed: int | None) -> None:
         super().reset(seed)
@@ -45,8 +45,8 @@ class BreakableWorld(KinematicWorld):
 
     def advance(self, duration_s: float) -> ArmTarget | None:
         time.sleep(self._slow_s)
-        self._steps += 1
-        if self._steps in self._broken_at:
+        self.steps += 1
+        if self.steps in self._broken_at:
             raise self._error
         return super().advance(duration_s)
 
@@ -153,6 +153,10 @@ class Bench:
         self.runner.thread.join(timeout=30.0)
         assert not self.runner.thread.is_alive()
 
+    def stop(self) -> None:
+        self.runner.stop()
+        self.runner.join()
+
     def wait_for(self, condition: Callable[[], object]) -> None:
         deadline_s = time.monotonic() + 20.0
         while not condition():
@@ -226,8 +230,7 @@ def test_the_episode_under_way_can_be_judged(verdict: Verdict, discarded: bool) 
     bench.wait_for(lambda: len(bench.line.events) > 2)
     assert bench.runner.judge(verdict)
     bench.wait_for(lambda: bench.phases)
-    bench.runner.stop()
-    bench.finish()
+    bench.stop()
     first = bench.actor.log.records[0]
     assert (first.success, first.discarded) == (False, discarded)
     assert first.steps < ENV.max_steps
@@ -237,10 +240,30 @@ def test_the_episode_under_way_can_be_judged(verdict: Verdict, discarded: bool) 
 def test_stopping_discards_the_episode_under_way() -> None:
     bench = Bench(BreakableWorld(slow_s=0.02))
     bench.wait_for(lambda: len(bench.line.events) > 2)
-    bench.runner.stop()
-    bench.finish()
+    bench.stop()
     assert not bench.runner.finished and bench.runner.error is None
     assert [record.discarded for record in bench.actor.log.records] == [True]
+
+
+@pytest.mark.parametrize(("moment", "most"), [("before", 0), ("after", 5)])
+def test_stopping_while_the_scene_is_prepared_starts_no_episode(moment: str, most: int) -> None:
+    """Labels given before an episode do not count for it, so the arm went on for a whole one after the stop."""
+    world = BreakableWorld(slow_s=0.02)
+    bench = Bench(world)
+    ready, steps_at_stop = bench.runner.scene_is_ready, []
+
+    def stop_as_well() -> None:
+        steps_at_stop.append(world.steps)
+        if moment == "before":
+            bench.runner.stop()
+        ready()
+        bench.runner.stop()
+
+    world.on_ready = stop_as_well
+    bench.wait_for(bench.runner.stopping.is_set)
+    bench.stop()
+    assert bench.runner.error is None
+    assert world.steps - steps_at_stop[0] <= most
 
 
 @pytest.mark.parametrize("by_hand", [True, False])

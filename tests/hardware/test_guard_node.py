@@ -180,6 +180,14 @@ def test_wrong_configuration_ends_with_a_message() -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_a_node_whose_device_is_absent_may_be_started_again() -> None:
+    """Exit status 2, of a wrong configuration, would keep an unplugged camera away for good."""
+    command = [sys.executable, "-m", "hardware.nodes.realsense", "--config", "{serial: '123'}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "no RealSense camera 123" in ended.stdout + ended.stderr and "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -187,6 +195,7 @@ def test_wrong_configuration_ends_with_a_message() -> None:
         ("guard: {}", "lacks workspace_low_m"),
         ("guard: {workspace_low_m: [0, 0], workspace_high_m: [1, 1, 1]}", "must have 3 elements"),
         ("status_rate: 3", "status_rate_hz"),
+        ("status_rate_hz: 0", "status_rate_hz must be a positive number, got 0"),
         ("no_such_file.yaml", "no_such_file.yaml"),
         ("guard: [", "inline configuration"),
         ("guard: {x: 1", "inline configuration"),

@@ -241,7 +241,7 @@ def test_what_is_absent_is_named(recording: Path, tmp_path: Path) -> None:
     damaged.write_bytes(b"not a recording")
     with pytest.raises(HardwareError, match="cannot play"):
         RealSenseCamera(RealSenseConfig(playback_file=str(damaged))).start()
-    with pytest.raises(ConfigError, match="fps must be positive"):
+    with pytest.raises(ConfigError, match="fps must be a positive number"):
         RealSenseConfig(fps=0)
     with pytest.raises(ConfigError, match="reconnect_max_s"):
         RealSenseConfig(reconnect_max_s=0.1)

@@ -13,6 +13,9 @@ from hardware import robots
 from hardware.arm_adapter import ArmAdapter
 from hardware.arm_binding import CONF_DIR, binding_from, binding_names, load_binding
 from hardware.guard_config import GuardConfig
+from hardware.nodes.arm import ArmNodeConfig
+from hardware.nodes.person import PersonNodeConfig
+from hardware.nodes.sim_robot import SimRobotConfig
 from hardware.yaml_files import override
 from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.typed import to_dataclass
@@ -71,6 +74,18 @@ def test_fr3_joint_limits_are_the_makers() -> None:
         ("native.gripper.open=0.0", r"closed and open must differ"),
         ("native.command.velocity_scale=1.5", r"velocity_scale 1.5 must be in"),
         ("rate_hz=true", r"rate_hz must be float, got True"),
+        ("rate_hz=.inf", r"rate_hz must be a positive number, got inf"),
+        ("native.state.timeout_s=.nan", r"timeout_s must be a positive number, got nan"),
+        ("native.command.stale_s=.inf", r"stale_s must be a positive number, got inf"),
+        ("native.command.max_jump_rad=.nan", r"max_jump_rad must be a positive number, got nan"),
+        ("native.command.max_lead_rad=.nan", r"max_lead_rad must be a positive number, got nan"),
+        ("native.command.gain_per_s=-4.0", r"gain_per_s must be a positive number, got -4"),
+        ("native.gripper.closed=.nan", r"closed and open must differ and be finite"),
+        ("joints.0.velocity_rad_s=150", r"limits are in rad and rad/s; .* looks like degrees"),
+        ("joints.0.lower_rad=-166", r"limits are in rad and rad/s; .* looks like degrees"),
+        ("joints.1.native=fr3_joint1", r"two joints have the same native_name"),
+        ("pose_flange_tcp.2=103.4", r"103.4\) must be finite, and in m"),
+        ("native.faults.0.ok=[]", r"each fault needs a topic of its own, and values that are ok"),
         ("name=other", r"name is 'other' but the file is called 'fr3'"),
         ("joints.9.name=x", r"'9' is not an index below 7"),
         ("name.x=1", r"'x' is below a plain value"),
@@ -144,3 +159,12 @@ def test_ur5e_calibration_file(tmp_path: Path) -> None:
 def test_a_binding_can_come_from_a_mapping() -> None:
     content = yaml.safe_load((CONF_DIR / "sim_panda.yaml").read_text())
     assert binding_from(content, "composed").sim_robot == "Panda"
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [(SimRobotConfig, "rate_hz"), (ArmNodeConfig, "diagnostics_rate_hz"), (PersonNodeConfig, "rate_hz")],
+)
+def test_rates_of_nodes_are_positive_numbers(config: Any, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} must be a positive number, got 0"):
+        config(**{name: 0.0})

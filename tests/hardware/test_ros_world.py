@@ -18,6 +18,7 @@ from hardware import ros_messages
 from hardware.ros_world import RosWorld, RosWorldConfig
 from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.errors import ConfigError, DisarmedError, HardwareError, StaleError, UnknownNameError
+from robot_rl.typed import to_dataclass
 from robot_rl.types import ArmTarget
 from tests.hardware.guard_rig import PATIENCE_S, Rig, shifted
 
@@ -214,6 +215,13 @@ def test_motion_reset_needs_a_home() -> None:
         RosWorldConfig(reset="motion", home_pose_base_tcp=(0.5, 0, 0.3, 0, 0, 0, 0))
 
 
+@pytest.mark.parametrize("name", ["guard_timeout_s", "state_deadline_s", "home_rate_hz"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_deadlines_are_positive_numbers(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"{name} must be a positive number"):
+        to_dataclass(RosWorldConfig, {name: value})
+
+
 def test_a_silent_graph_gives_clear_errors() -> None:
     with Rig() as empty:
         config = RosWorldConfig(namespace=empty.namespace, cameras=("front",), service_timeout_s=0.3)
@@ -290,6 +298,22 @@ def test_robosuite_behind_the_topics() -> None:
             arm = env.snapshot().arm
             assert start.pose_base_tcp[2] - arm.pose_base_tcp[2] > 0.05  # TCP z points down
             assert arm.gripper_position < 0.2
+        finally:
+            world.close()
+
+
+def test_joints_of_another_arm_are_named() -> None:
+    """They were said to be silent."""
+    with Rig() as rig:
+        world = RosWorld(RosWorldConfig(namespace=rig.namespace, joint_names=("a", "z"), state_deadline_s=0.1))
+        joints = rig.link.node.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
+        try:
+            rig.wait(lambda: joints.get_subscription_count() > 0, "discovery")
+            for _ in range(5):
+                joints.publish(ros_messages.joints_message(["a", "b"], np.zeros(2), rig.link.now_s()))
+                time.sleep(0.02)
+            with pytest.raises(StaleError, match=r"tells of \['a', 'b'\], never of \['z'\]"):
+                world.arm.state()
         finally:
             world.close()
 

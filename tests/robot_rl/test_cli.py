@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import types
@@ -79,6 +80,11 @@ def test_commands_with_subcommands_parse(command: types.ModuleType) -> None:
     [
         (ConfigError("no such robot"), 2, "robot-rl: no such robot\n"),
         (KeyboardInterrupt(), 130, "robot-rl: interrupted\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/x"),
+            2,
+            "robot-rl: [Errno 28] No space left on device: 'runs/x'; make room, or name another folder\n",
+        ),
     ],
 )
 def test_errors_become_one_line_and_a_code(

@@ -1,11 +1,13 @@
 """The learner keeps its update-to-data promise, and resumes where it stopped."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from robot_rl.batch import Batch, Returns
-from robot_rl.checkpoints import latest_checkpoint
+from robot_rl.checkpoints import latest_checkpoint, load_newest, resume
 from robot_rl.errors import DataError
 from robot_rl.learner import Learner, LearnerConfig
 from robot_rl.transport import LocalTransport
@@ -99,6 +101,14 @@ def test_checkpoint_round_trip_and_a_partial_one_is_not_seen(tmp_path):
     assert resumed.updates == 5 and float(resumed.algorithm.weight) == 5.0
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_a_full_disk_is_named_and_leaves_no_part_of_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr("robot_rl.checkpoints.save_file", lambda tensors, path: Path("/dev/full").write_text("x"))
+    with pytest.raises(DataError, match=r"cannot write .*step_000000000: .*No space left"):
+        make().save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path):
     learner = make()
     learner.update()
@@ -106,3 +116,22 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     (path / "algorithm.safetensors").write_bytes(b"torn")
     with pytest.raises(DataError, match="step_000000001"):
         make().load(path)
+
+
+def test_the_newest_sound_checkpoint_is_loaded_and_damaged_ones_are_put_aside(tmp_path):
+    """As a power cut leaves them: a run could not be resumed any more."""
+    learner, warnings = make(), []
+    for _ in range(3):
+        learner.update()
+        newest = learner.save(tmp_path)
+    (newest / "algorithm.safetensors").write_bytes(b"")
+    resumed = make()
+    loaded = load_newest(tmp_path, resumed.load, warnings.append)
+    assert loaded is not None and loaded.name == "step_000000002" and resumed.updates == 2
+    assert "step_000000003 is not a usable checkpoint" in warnings[0]
+    assert latest_checkpoint(tmp_path) == loaded and len(list(tmp_path.glob("unusable_step_000000003_*"))) == 1
+    resume(tmp_path / "none", resumed.load, warnings.append)
+    for path in tmp_path.glob("step_*/algorithm.safetensors"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"no checkpoint in .* is usable"):
+        resume(tmp_path, resumed.load, warnings.append)

@@ -61,6 +61,12 @@ def test_what_does_not_go_together_leaves_no_run_and_deletes_none(
     assert not (tmp_path / "new").exists() and read_experiment(kept) == load_experiment()
 
 
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file/run cannot be written, name another directory"):
+        prepare_run_dir(tmp_path / "file" / "run", load_experiment(), resume=False, overwrite=False)
+
+
 def test_a_damaged_description_is_named(tmp_path: Path) -> None:
     (tmp_path / "experiment.json").write_text('{"seed": ')
     with pytest.raises(DataError, match=r"experiment\.json cannot be read"):
