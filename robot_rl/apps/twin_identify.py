@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from hardware.guard_config import GuardConfig
-from robot_rl.apps.config import compose_mapping, group_choices, not_negative, positive
+from robot_rl.apps.config import compose_mapping, group_choices, make_folder, not_negative, positive
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, DataError, RobotRlError, UnknownNameError
 from robot_rl.files import write_file
@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    make_folder(args.out)  # before anything moves
     identify(read_log(args.log) if args.log else _record(args), args.out, Console(), args.jobs)
     return 0
 

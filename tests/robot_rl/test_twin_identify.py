@@ -39,6 +39,9 @@ def test_bad_words_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert "sim_panda" in capsys.readouterr().err
     assert main(["twin", "identify", str(tmp_path), "--log", str(tmp_path / "none.npz")]) == 2
     assert "is no log of motion" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["twin", "identify", str(tmp_path / "file")]) == 2  # before anything moves
+    assert "cannot write to the folder" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -71,8 +74,8 @@ def test_a_scan_with_a_log_of_motion_is_identified_once(
     work = CousinsWork(tmp_path / "work", CousinsConfig(), Console())
 
     def scan(reach_m: float, robot: str = "panda") -> None:
-        offsets = np.tile([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], (2, 1))
-        offsets[1, 0] = reach_m
+        offsets = np.tile([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], (20, 1))
+        offsets[-1, 0] = reach_m
         log = MotionLog(robot, MOTION_ENV.rate_hz, (record(RobotEnv(LoneArm(robot, Physics()), MOTION_ENV), offsets),))
         write_log(tmp_path / "motion.npz", log)
         write_scan(tmp_path / "scan", Scan((look,), excitation=tmp_path / "motion.npz"))
