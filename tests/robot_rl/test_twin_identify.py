@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from robot_rl.apps import cousins_work
+from robot_rl.apps import cousins_work, twin_identify
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import compose_mapping
 from robot_rl.apps.cousins_work import CousinsConfig, CousinsWork
@@ -21,7 +21,7 @@ from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior
 from sim.cousins.scan import Scan, ScanView, write_scan
 from sim.cousins.scene import View
 from sim.sysid.excitation import ExcitationConfig, fourier, scaled
-from sim.sysid.log import MOTION_ENV, MotionLog, record, write_log
+from sim.sysid.log import MOTION_ENV, MotionLog, Run, record, write_log
 from sim.sysid.lone_arm import LoneArm
 from sim.sysid.motion import MotionLimits
 
@@ -98,3 +98,22 @@ def test_a_scan_with_a_log_of_motion_is_identified_once(
     (tmp_path / "work" / "posterior.json").write_text("{")
     with pytest.raises(DataError, match="is no posterior"):
         work.recipe()
+
+
+def test_the_person_is_told_of_both_resets_that_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[str] = []
+
+    def note(env: object, offsets: np.ndarray, *_: object) -> Run:
+        moved.append(told[-1])
+        return Run(offsets, offsets, offsets, offsets[:, 0])
+
+    def choose(*_: object) -> list[np.ndarray]:
+        moved.append(told[-1])
+        return [np.zeros((40, 7))]
+
+    told: list[str] = []
+    monkeypatch.setattr(twin_identify, "plan", choose)
+    monkeypatch.setattr(twin_identify, "record", note)
+    env = RobotEnv(LoneArm("panda", Physics()), MOTION_ENV)
+    twin_identify.excite(env, "panda", MotionLimits(), 0, told.append)
+    assert ["world/reset_done" in one for one in moved] == [True, True] and "moving for 2 s" in told[1]
