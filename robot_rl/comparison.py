@@ -44,13 +44,15 @@ def p_over_groups(first: ArrayLike, second: ArrayLike, groups: ArrayLike) -> flo
 def paired_rollouts_needed(first_alone: float, second_alone: float, power: float = 0.8, alpha: float = 0.05) -> int:
     """Starts that tell two policies apart by McNemar's test (Connor 1987, Biometrics 43).
 
-    Given the shares of starts from which only the first, and only the second of them succeeds.
+    Given the shares of starts from which only the first, and only the second of them succeeds. Never fewer than the
+    exact test needs at all: of too few starts that tell anything not even winning each of them is significant.
     """
     gap, discordant = abs(first_alone - second_alone), first_alone + second_alone
     if gap == 0.0 or min(first_alone, second_alone) < 0.0 or discordant > 1.0:
         raise ValueError(f"need two different shares that add up to 1 at most, got {first_alone}, {second_alone}")
     reach = _quantile(1 - alpha / 2) * math.sqrt(discordant) + _quantile(power) * math.sqrt(discordant - gap * gap)
-    return math.ceil((reach / gap) ** 2)
+    fewest = math.floor(math.log2(2.0 / alpha)) + 1  # all won: p = 2 / 2^n
+    return max(math.ceil((reach / gap) ** 2), math.ceil(fewest / discordant))
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:

@@ -96,6 +96,10 @@ def write_table(path: Path, rows: Iterable[EpisodeRow]) -> None:
 def read_table(path: Path) -> list[EpisodeRow]:
     """All rows; `DataError` names what is missing, empty or of another type. Further columns are left alone."""
     arrow, parquet = _arrow()
+    if not path.is_file():
+        raise DataError(
+            f"there is no table of episodes {path}: `robot-rl evaluate --twin` writes {EPISODES} to its --out"
+        )
     try:
         table = parquet.read_table(path)
     except (OSError, arrow.ArrowException) as error:

@@ -61,7 +61,10 @@ def importance_estimate(
     if weighted:  # only shares count: the largest becomes 1, and none overflows
         highest = logs.max(0)
         logs = logs - np.where(np.isfinite(highest), highest, 0.0)
-    weights = np.exp(logs)
+    with np.errstate(over="ignore"):
+        weights = np.exp(logs)
+    if not np.isfinite(weights).all():
+        raise ValueError("an episode's weight is infinite: weighted=True counts shares of weights alone")
     last = weights[:, -1]
     effective = float(last.sum() ** 2 / np.square(last).sum()) if last.any() else 0.0
     count = len(weights)

@@ -40,7 +40,7 @@ class Verdict:
     against: tuple[str, ...]
     """Worlds that on their own separate them the other way round."""
     episodes_needed: int | None
-    """Paired episodes that tell a difference of this size with 80 % power, before correction; None where it is 0."""
+    """Paired episodes that tell a difference of this size with 80 % power among all pairs; None where it is 0."""
     alpha: float
 
     @property
@@ -129,7 +129,7 @@ def rank(outcomes: Mapping[str, ArrayLike], worlds: Sequence[str], alpha: float 
     found = [(mcnemar(success[a], success[b]), p_over_groups(success[a], success[b], place)) for a, b in pairs]
     adjusted = holm([max(both) for both in found])
     verdicts = [
-        _verdict(pair, (success[pair[0]], success[pair[1]]), place, (float(p), *both), alpha)
+        _verdict(pair, (success[pair[0]], success[pair[1]]), place, (float(p), *both), alpha, len(pairs))
         for pair, p, both in zip(pairs, adjusted, found, strict=True)
     ]
     return Ranking(tuple(names), tuple(verdicts))
@@ -141,8 +141,9 @@ def _verdict(
     worlds: NDArray[np.str_],
     p: tuple[float, float, float],
     alpha: float,
+    pairs: int,
 ) -> Verdict:
-    """Of two policies with outcomes (E,) each; `p`: corrected, by episodes, over worlds."""
+    """Of two policies, one of `pairs` pairs, with outcomes (E,) each; `p`: corrected, by episodes, over worlds."""
     first, second = found
     against = [
         str(world)
@@ -152,5 +153,5 @@ def _verdict(
     ]
     difference = float(first.mean() - second.mean())
     alone = float((first & ~second).mean()), float((second & ~first).mean())
-    needed = paired_rollouts_needed(*alone) if difference > 0.0 else None
+    needed = paired_rollouts_needed(*alone, alpha=alpha / pairs) if difference > 0.0 else None
     return Verdict(*names, difference, *p, tuple(against), needed, alpha)

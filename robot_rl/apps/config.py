@@ -43,6 +43,15 @@ def check_writable(path: Path) -> None:
         raise ConfigError(f"cannot write {path}: no such directory, or not yours to write")
 
 
+def make_folder(path: Path) -> None:
+    """The same of a folder, which is there then."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to the folder {path}: {error.strerror}; name another one") from error
+    check_writable(path / "any")
+
+
 def compose(config_name: str, overrides: Sequence[str] = (), cls: type[T] | None = None) -> T:
     """Compose `conf/<config_name>.yaml` with `overrides` and convert it to `cls`.
 

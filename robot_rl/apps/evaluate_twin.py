@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hardware.guard_config import GuardConfig
-from robot_rl.apps.config import compose
+from robot_rl.apps.config import compose, make_folder
 from robot_rl.apps.estimates import fitted_values
 from robot_rl.apps.runs import find_checkpoint
 from robot_rl.apps.twin_cells import Candidate, Cell, Conditions, cells_of, run_cell
@@ -96,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     trials, note = trials_of(args.real, {one.name: one.digest for one in candidates}) if args.real else ([], "")
     if note:
         console.print(note, style="yellow", soft_wrap=True)
+    make_folder(out)
     places = on_ray if args.ray else in_processes(args.jobs)
     scenes = make_all_twins(args.twin, config.twins, places)
     cells = cells_of(candidates, scenes, config.episodes, config.together, config.variants)
@@ -138,7 +139,7 @@ class Evaluation:
         A table of before may rest on something else: it never lies beside a description that is not its own, whatever
         ends this. Damaged parts are deleted.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.out)
         (self.out / RANKING).unlink(missing_ok=True)
         (self.out / DESCRIPTION).unlink(missing_ok=True)
         self._drop_damaged(console)

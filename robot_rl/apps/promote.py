@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from robot_rl.apps.config import compose
@@ -50,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     console = Console(highlight=False, markup=False, emoji=False)  # what a person or a file says is no markup
     registry = Registry(args.service)
+    if (args.status or args.list or args.rollback) and (args.words or args.evaluation or args.force):
+        raise ConfigError(
+            "--status, --list and --rollback take no run, evaluation or limit: a roll-back returns to the one before, "
+            "and `robot-rl promote RUN --evaluation FOLDER` puts any other in service"
+        )
     if args.list:
         console.print(_history(registry))
         return 0
@@ -147,7 +152,7 @@ def _fared(registry: Registry, number: int) -> str:
 
 
 def _history(registry: Registry) -> Table:
-    table = Table("event", "what", "in service then", "when", "who", "why")
+    table = Table("event", "what", "in service then", Column("when", overflow="fold"), "who", "why")
     for event in registry.history():
         table.add_row(*_row(registry, event))
     return table

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from data.cache import fingerprint
 from data.store import EpisodeStore
-from robot_rl.apps.config import compose, positive
+from robot_rl.apps.config import compose, make_folder, positive
 from robot_rl.apps.estimates import ESTIMATES, read_estimates
 from robot_rl.apps.estimation import Estimation, Report, estimate
 from robot_rl.apps.evaluate_twin import find_candidates
@@ -89,7 +89,7 @@ class Results:
         }
         is_same = before.get("made_from") == self._head["made_from"]
         self.policies: dict[str, Any] = before["policies"] if is_same else {}
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
 
     def has(self, candidate: Candidate) -> bool:
         """Whether this policy is estimated already."""

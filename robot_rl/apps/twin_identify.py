@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from hardware.guard_config import GuardConfig
-from robot_rl.apps.config import compose_mapping, group_choices, not_negative, positive
+from robot_rl.apps.config import compose_mapping, group_choices, make_folder, not_negative, positive
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, DataError, RobotRlError, UnknownNameError
 from robot_rl.files import write_file
@@ -39,6 +39,7 @@ from sim.sysid.report import write_report
 from sim.sysid.rollouts import rollouts
 
 LOG, POSTERIOR, REPORT = "log.npz", "posterior.json", "report.html"
+WAITS = "waiting for the scene (over ROS 2 for a person's call of world/reset_done)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    identify(read_log(args.log) if args.log else _record(args), args.out, Console(), args.jobs)
+    make_folder(args.out)  # before anything moves
+    console = Console()
+    identify(read_log(args.log) if args.log else _record(args, console), args.out, console, args.jobs)
     return 0
 
 
@@ -107,20 +110,22 @@ def plan(env: Env, robot: str, limits: MotionLimits, config: ExcitationConfig, s
     return excitation(config, start, limits, predict, env.rate_hz, seed, Clearance(robot).obstacles)
 
 
-def excite(env: Env, robot: str, limits: MotionLimits, seed: int) -> MotionLog:
-    """Plan within `limits` what tells most of the arm, do it, and log it."""
+def excite(env: Env, robot: str, limits: MotionLimits, seed: int, tell: Callable[[str], object] = str) -> MotionLog:
+    """Plan within `limits` what tells most of the arm, do it, and log it; `tell` hears what is being done."""
+    tell(f"{WAITS}, then choosing a movement")
     offsets = plan(env, robot, limits, ExcitationConfig(), seed)
+    tell(f"{WAITS}, then moving for {sum(map(len, offsets)) / env.rate_hz:.0f} s")
     return MotionLog(robot, env.rate_hz, tuple(record(env, one, seed, limits) for one in offsets))
 
 
-def _record(args: argparse.Namespace) -> MotionLog:
+def _record(args: argparse.Namespace, console: Console) -> MotionLog:
     if args.robot not in group_choices("robot"):
         raise UnknownNameError("robot", args.robot, group_choices("robot"))
     robot = compose_mapping(f"robot/{args.robot}")["robot"]
     model, limits = robot["sim_robot"].lower(), guard_limits(robot)
     env = WORLDS[args.world](model, args.seed)
     try:
-        return excite(env, model, limits, args.seed)
+        return excite(env, model, limits, args.seed, console.print)
     finally:
         env.close()
 

@@ -5,13 +5,8 @@ Scene i of a seed is the same whatever the number of processes, so what is there
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.connection
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from robot_rl.errors import ConfigError, DataError, RobotRlError, UnknownNameError
+from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from sim.cousins.compose import Appearance, compose, draw_appearance
 from sim.cousins.folder import LAYOUT, write_folder
 from sim.cousins.geometry import Cousins, Geometry, Mixture, RandomisedTwin
@@ -27,6 +22,7 @@ from sim.cousins.matching import Candidate
 from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior
 from sim.cousins.scene import Scene
 from sim.cousins.scene_task import SceneTask
+from sim.pools import process_pool
 from sim.robosuite_arm import ROBOTS
 
 ATTEMPTS = 8
@@ -128,28 +124,10 @@ def in_processes(jobs: int) -> Run:
         if jobs == 1 or len(numbers) < 2:
             yield from map(function, numbers)
             return
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(jobs, len(numbers)), spawn, _end_with_parent) as pool:
-            try:
-                yield from pool.map(function, numbers)
-            except BrokenProcessPool as error:
-                raise RobotRlError(
-                    "a process died (out of memory?); what was whole is kept, run again to go on, with fewer --jobs"
-                ) from error
+        with process_pool(min(jobs, len(numbers))) as together:
+            yield from together(function, numbers)
 
     return run
-
-
-def _end_with_parent() -> None:
-    """A process of the pool would wait for ever for more work from a parent that was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def on_ray(function: Callable[[int], Path], numbers: Sequence[int]) -> Iterator[Path]:

@@ -23,6 +23,8 @@ from sim.sysid.motion import MotionLimits, absolute, violations
 SCHEMA = 1
 MOTION_ENV = EnvConfig(rate_hz=20.0, max_steps=100_000, action=("x", "y", "z", "rx", "ry", "rz"))
 """How excitation is sent: twice the rate of policies, so that delay and stiffness show."""
+FEWEST_S = 1.0
+"""A run that is shorter tells nothing."""
 ARRAYS = ("targets_base", "joints_rad", "poses_base", "stamps_s")
 
 
@@ -105,16 +107,22 @@ def read_log(path: Path) -> MotionLog:
             log = MotionLog(str(file["robot"]), float(file["rate_hz"]), tuple(runs))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is no log of motion: {error}") from error
-    _check(path, log.runs)
+    _check(path, log.runs, log.rate_hz)
     return log
 
 
-def _check(path: Path, runs: Sequence[Run]) -> None:
+def _check(path: Path, runs: Sequence[Run], rate_hz: float) -> None:
+    if not 0.0 < rate_hz < np.inf:
+        raise DataError(f"{path} has rate_hz {rate_hz}: commands a second, such as {MOTION_ENV.rate_hz:.0f}")
     for index, run in enumerate(runs):
         steps, joints = len(run.targets_base), run.joints_rad.shape[-1]
         shapes = ((steps, 7), (steps + 1, joints), (steps + 1, 7), (steps + 1,))
         arrays = [getattr(run, name) for name in ARRAYS]
         if [one.shape for one in arrays] != list(shapes) or not all(np.isfinite(one).all() for one in arrays):
             raise DataError(f"{path}: run {index} has shapes {[one.shape for one in arrays]} or is not finite")
+        if steps < FEWEST_S * rate_hz:
+            raise DataError(
+                f"{path}: run {index} lasts {steps / rate_hz:.2g} s; under {FEWEST_S:.0f} s nothing is told"
+            )
     if not runs or len({run.joints_rad.shape[1] for run in runs}) > 1:
         raise DataError(f"{path} holds no runs, or runs of different arms")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,6 +10,7 @@ import numpy as np
 
 from robot_rl.types import FloatArray
 from sim.cousins.physics import Physics
+from sim.pools import process_pool
 from sim.sysid.batch import repeat_together
 from sim.sysid.log import MotionLog
 from sim.sysid.lone_arm import LoneArm
@@ -38,8 +37,8 @@ def rollouts(log: MotionLog, jobs: int = 1) -> Iterator[Callable[[Sequence[Float
     if jobs == 1:
         yield repeat
         return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        yield lambda batch: np.concatenate(list(pool.map(repeat, _shares(batch, jobs))))
+    with process_pool(jobs) as together:
+        yield lambda batch: np.concatenate(list(together(repeat, _shares(batch, jobs))))
 
 
 def _shares(batch: Sequence[FloatArray], jobs: int) -> list[Sequence[FloatArray]]:

@@ -43,6 +43,13 @@ def test_paired_rollouts_reach_their_power() -> None:
         paired_rollouts_needed(0.2, 0.2)
 
 
+def test_too_few_rollouts_cannot_suffice_however_clear_they_are() -> None:
+    # five won of five: 2 / 2^5 = 0.0625; Connor's formula says 4
+    assert mcnemar([1] * 5, [0] * 5) > 0.05 > mcnemar([1] * 6, [0] * 6)
+    assert paired_rollouts_needed(1.0, 0.0) == 6
+    assert paired_rollouts_needed(1.0, 0.0, alpha=0.05 / 66) == 12  # 2 / 2^11 is above it
+
+
 def test_holm_by_hand() -> None:
     # 0.01 x 4, 0.015 x 3, 0.03 x 2, 0.04 x 1, never below the one before
     assert holm([0.03, 0.01, 0.04, 0.015]) == pytest.approx([0.06, 0.04, 0.06, 0.045])

@@ -283,7 +283,9 @@ def test_a_twin_is_started_only_when_asked_for(name: str) -> None:
 def test_a_twin_that_leads_stands_between_policy_and_guard() -> None:
     config = read_graph(graph_path("deploy"))
     plain = next(one for one in resolve(config, {"twin": "true"}, {}).processes if one.node.name == "deploy")
-    led = resolve(config, {"twin": "true", "twin_leads": "true"}, {})
+    led = resolve(config, {"twin_leads": "true"}, {})  # which starts the twin
+    both = resolve(config, {"twin": "true", "twin_leads": "true"}, {})
+    assert [one.command for one in both.processes] == [one.command for one in led.processes]
     deploy = next(one for one in led.processes if one.node.name == "deploy")
     assert "policy/target_pose:=twin/policy/target_pose" in deploy.command
     assert "current_pose:=twin/current_pose" in deploy.command

@@ -67,3 +67,11 @@ def test_the_interval_holds_the_value_and_says_when_one_episode_has_all_the_weig
     assert alone.value == pytest.approx(1.0) and alone.effective == pytest.approx(1.0)
     none = importance_estimate([[-np.inf], [-np.inf]], [[1.0], [0.0]])
     assert (none.value, none.effective) == (0.0, 0.0)
+
+
+def test_weights_beyond_all_numbers_are_no_estimate() -> None:
+    huge = [[800.0], [1.0]]
+    assert importance_estimate(huge, [[1.0], [0.0]]).value == pytest.approx(1.0)
+    for log_ratios, weighted in ((huge, False), ([[np.inf], [0.0]], True), ([[np.inf], [0.0]], False)):
+        with pytest.raises(ValueError, match="infinite"):
+            importance_estimate(log_ratios, [[1.0], [0.0]], weighted=weighted)

@@ -72,6 +72,28 @@ def test_an_overfitted_policy_is_refused_and_can_be_forced(lab, capsys):
     assert "promoted (forced)" in out and "forced: a demonstration, arm in a cage" in out
 
 
+def test_a_roll_back_takes_no_run_that_it_would_pass_over(lab, capsys):
+    lab(old=(0.7, 0.7), new=(0.9, 0.9))
+    assert promote("old", "--evaluation", "evaluation") == promote("new", "--evaluation", "evaluation") == 0
+    for words in (("new", "--rollback"), ("--rollback", "--force", "it hurts"), ("old", "--status")):
+        assert promote(*words) == 2
+        assert "a roll-back returns to the one before" in capsys.readouterr().err
+    assert promote("--status") == 0 and "in service: promotion 2, new" in capsys.readouterr().out
+
+
+def test_an_evaluation_that_is_not_there_is_told_as_such(lab, capsys):
+    assert promote("old", "--evaluation", "elsewhere") == 2
+    assert "there is no table of episodes elsewhere/episodes.parquet" in capsys.readouterr().err
+
+
+def test_the_history_tells_times_in_whole_on_a_narrow_terminal(lab, capsys, monkeypatch):
+    lab(old=(0.7, 0.7))
+    promote("old", "--evaluation", "evaluation", "--why", "a long word for the record " * 4)
+    capsys.readouterr()
+    monkeypatch.setenv("COLUMNS", "80")
+    assert promote("--list") == 0 and "…" not in capsys.readouterr().out
+
+
 def test_limits_can_be_given(lab, capsys):
     lab(new=(0.7, 0.6))
     assert promote("new", "--evaluation", "evaluation", "required_success=0.7") == 1

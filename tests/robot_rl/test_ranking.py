@@ -35,6 +35,15 @@ def test_few_episodes_rank_nothing_and_say_how_many_would() -> None:
     assert "it takes some 22 paired episodes" in ranking.words()[1]
 
 
+def test_episodes_that_did_not_suffice_are_never_called_enough() -> None:
+    """Twelve policies are 66 pairs: what would tell one pair apart by itself does not tell it among all of them."""
+    rng = np.random.default_rng(0)
+    found = {f"p{i}": rng.random(50) < rate for i, rate in enumerate(np.linspace(0.2, 0.9, 12))}
+    refused = [one for one in rank(found, ["twin"] * 50).verdicts if not one.ranked]
+    assert any(one.by_episodes < 0.01 for one in refused)
+    assert all(one.episodes_needed is None or one.episodes_needed > 50 for one in refused)
+
+
 def test_a_world_that_says_the_opposite_stops_a_ranking() -> None:
     agreeing = np.concatenate([np.ones(90), np.zeros(10)]), np.concatenate([np.zeros(60), np.ones(40)])
     opposite = np.zeros(30), np.ones(30)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from robot_rl.apps import cousins_work
+from robot_rl.apps import cousins_work, twin_identify
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import compose_mapping
 from robot_rl.apps.cousins_config import CousinsConfig
@@ -22,7 +22,7 @@ from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior
 from sim.cousins.scan import Scan, ScanView, write_scan
 from sim.cousins.scene import View
 from sim.sysid.excitation import ExcitationConfig, fourier, scaled
-from sim.sysid.log import MOTION_ENV, MotionLog, record, write_log
+from sim.sysid.log import MOTION_ENV, MotionLog, Run, record, write_log
 from sim.sysid.lone_arm import LoneArm
 from sim.sysid.motion import MotionLimits
 
@@ -40,6 +40,9 @@ def test_bad_words_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert "sim_panda" in capsys.readouterr().err
     assert main(["twin", "identify", str(tmp_path), "--log", str(tmp_path / "none.npz")]) == 2
     assert "is no log of motion" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["twin", "identify", str(tmp_path / "file")]) == 2  # before anything moves
+    assert "cannot write to the folder" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -72,8 +75,8 @@ def test_a_scan_with_a_log_of_motion_is_identified_once(
     work = CousinsWork(tmp_path / "work", CousinsConfig(), Console())
 
     def scan(reach_m: float, robot: str = "panda") -> None:
-        offsets = np.tile([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], (2, 1))
-        offsets[1, 0] = reach_m
+        offsets = np.tile([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], (20, 1))
+        offsets[-1, 0] = reach_m
         log = MotionLog(robot, MOTION_ENV.rate_hz, (record(RobotEnv(LoneArm(robot, Physics()), MOTION_ENV), offsets),))
         write_log(tmp_path / "motion.npz", log)
         write_scan(tmp_path / "scan", Scan((look,), excitation=tmp_path / "motion.npz"))
@@ -96,3 +99,22 @@ def test_a_scan_with_a_log_of_motion_is_identified_once(
     (tmp_path / "work" / "posterior.json").write_text("{")
     with pytest.raises(DataError, match="is no posterior"):
         work.recipe()
+
+
+def test_the_person_is_told_of_both_resets_that_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[str] = []
+
+    def note(env: object, offsets: np.ndarray, *_: object) -> Run:
+        moved.append(told[-1])
+        return Run(offsets, offsets, offsets, offsets[:, 0])
+
+    def choose(*_: object) -> list[np.ndarray]:
+        moved.append(told[-1])
+        return [np.zeros((40, 7))]
+
+    told: list[str] = []
+    monkeypatch.setattr(twin_identify, "plan", choose)
+    monkeypatch.setattr(twin_identify, "record", note)
+    env = RobotEnv(LoneArm("panda", Physics()), MOTION_ENV)
+    twin_identify.excite(env, "panda", MotionLimits(), 0, told.append)
+    assert ["world/reset_done" in one for one in moved] == [True, True] and "moving for 2 s" in told[1]

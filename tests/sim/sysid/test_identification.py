@@ -100,7 +100,7 @@ def test_richer_motion_informs_more() -> None:
 
 
 def test_a_log_is_read_back_and_damage_is_named(tmp_path: Path) -> None:
-    run = Run(np.tile(START, (3, 1)), np.zeros((4, 7)), np.tile(START, (4, 1)), np.arange(4.0))
+    run = Run(np.tile(START, (20, 1)), np.zeros((21, 7)), np.tile(START, (21, 1)), np.arange(21.0))
     write_log(tmp_path / "log.npz", MotionLog("panda", 20.0, (run, run)))
     log = read_log(tmp_path / "log.npz")
     assert (log.robot, log.rate_hz, log.joints, len(log.runs)) == ("panda", 20.0, 7, 2)
@@ -111,6 +111,10 @@ def test_a_log_is_read_back_and_damage_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="run 0 has shapes"):
         read_log(tmp_path / "bad.npz")
+    for rate_hz, told in ((0.0, "rate_hz 0.0"), (float("nan"), "rate_hz nan"), (30.0, "run 0 lasts 0.67 s")):
+        write_log(tmp_path / "bad.npz", MotionLog("panda", rate_hz, (run,)))
+        with pytest.raises(DataError, match=told):
+            read_log(tmp_path / "bad.npz")
     (tmp_path / "none.npz").write_bytes(b"PK")
     with pytest.raises(DataError, match="is no log of motion"):
         read_log(tmp_path / "none.npz")
