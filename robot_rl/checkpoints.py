@@ -27,10 +27,11 @@ class Resumable(Protocol):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
 
-def save_checkpoint(directory: Path, updates: int, algorithm: Resumable) -> Path:
+def save_checkpoint(directory: Path, updates: int, algorithm: Resumable, keep: int | None = None) -> Path:
     """Write `step_<updates>` with what resuming needs and, apart, what acting needs.
 
-    `DataError`, and the checkpoints before it kept, when learning has diverged or it cannot be written.
+    Of the checkpoints up to this one all but the `keep` newest are deleted, if that is given, and what killed writers
+    left. `DataError`, and the checkpoints before it kept, when learning has diverged or it cannot be written.
     """
     tensors = {name: value.contiguous() for name, value in algorithm.state_dict().items()}
     for name, value in tensors.items():
@@ -54,7 +55,15 @@ def save_checkpoint(directory: Path, updates: int, algorithm: Resumable) -> Path
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise DataError(f"cannot write {final}: {error}") from error
+    if keep is not None:
+        _remove_old(directory, keep, final)
     return final
+
+
+def _remove_old(directory: Path, keep: int, newest: Path) -> None:
+    before = sorted(path for path in directory.glob("step_*") if path.name < newest.name)
+    for path in [*before[: max(len(before) - keep + 1, 0)], *directory.glob(".partial_*")]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def load_checkpoint(checkpoint: Path, algorithm: Resumable) -> int:

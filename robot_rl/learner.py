@@ -58,12 +58,14 @@ class LearnerConfig:
     """Updates between two publications of parameters."""
     checkpoint_every_s: float = 60.0
     """Wall-clock time between two checkpoints."""
+    keep_checkpoints: int = 5
+    """Older ones are deleted."""
 
     def __post_init__(self) -> None:
-        if min(self.batch_size, self.publish_every, self.capacity) < 1:
+        if min(self.batch_size, self.publish_every, self.capacity, self.keep_checkpoints) < 1:
             raise ConfigError(
-                "batch_size, publish_every and capacity must be at least 1; "
-                f"got {self.batch_size}, {self.publish_every}, {self.capacity}"
+                "batch_size, publish_every, capacity and keep_checkpoints must be at least 1; "
+                f"got {self.batch_size}, {self.publish_every}, {self.capacity}, {self.keep_checkpoints}"
             )
         if min(self.utd, self.warmup_steps, self.pretrain_updates, self.checkpoint_every_s) < 0:
             raise ConfigError(
@@ -123,7 +125,7 @@ class Learner:
 
     def save(self, directory: Path) -> Path:
         """Write a checkpoint `step_<updates>`, visible only when complete. Experience is not in it."""
-        return save_checkpoint(directory, self.updates, self.algorithm)
+        return save_checkpoint(directory, self.updates, self.algorithm, self.config.keep_checkpoints)
 
     def load(self, checkpoint: Path) -> None:
         """Resume from a checkpoint directory; `DataError` when it is not a whole one."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -49,8 +48,6 @@ class LearnerNodeConfig:
     """Directory of this run; what is found there is continued."""
     overrides: tuple[str, ...] = ()
     """Further overrides of the configuration, such as learner.utd=4."""
-    keep_checkpoints: int = 3
-    """Older ones are deleted."""
 
 
 class LearningLoop:
@@ -61,7 +58,6 @@ class LearningLoop:
         learner: Learner,
         endpoint: RosLearnerEndpoint,
         directory: Path,
-        keep: int,
         metrics: Publisher,
         log: RcutilsLogger,
     ) -> None:
@@ -70,7 +66,6 @@ class LearningLoop:
         self.error: BaseException | None = None
         self._endpoint = endpoint
         self._checkpoints = directory / "checkpoints"
-        self._keep = keep
         self._metrics = metrics
         self._log = log
         self._taken = 0
@@ -190,16 +185,8 @@ class LearningLoop:
     def _save(self) -> None:
         self._save_wanted.clear()
         self._endpoint.sync()
-        saved = self.learner.save(self._checkpoints)
-        remove_old(self._checkpoints, self._keep, saved)
+        self.learner.save(self._checkpoints)
         self._saved.set()
-
-
-def remove_old(directory: Path, keep: int, newest: Path) -> None:
-    """Delete all but the `keep` last checkpoints up to `newest`, and what a killed writer left behind."""
-    done = sorted(path for path in directory.glob("step_*") if path != newest)
-    for path in [*done[: max(len(done) - keep + 1, 0)], *directory.glob(".partial_*")]:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 class LearnerNode(ManagedNode[LearnerNodeConfig]):
@@ -218,9 +205,7 @@ class LearnerNode(ManagedNode[LearnerNodeConfig]):
         self._endpoint = RosLearnerEndpoint(self, directory / "journal")
         metrics = self.create_publisher(String, "training/metrics", 10)
         learner = build_learner(node_experiment(config.task, config.seed, config.overrides))
-        self._loop = LearningLoop(
-            learner, self._endpoint, directory, config.keep_checkpoints, metrics, self.get_logger()
-        )
+        self._loop = LearningLoop(learner, self._endpoint, directory, metrics, self.get_logger())
         self._loop.restore()
         self.create_service(Trigger, "learner/checkpoint", self._on_checkpoint)
 

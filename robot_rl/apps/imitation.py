@@ -85,15 +85,19 @@ class ImitationExperiment:
     """Processes that draw batches; 0 draws them in the trainer, which for states is as fast."""
     checkpoint_every_s: float = 120.0
     """Wall-clock time between two checkpoints."""
+    keep_checkpoints: int = 5
+    """Older ones are deleted."""
     seed: int = 0
     """Of weights, windows and noise."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.held_out < 1.0 or self.batch_size < 1 or self.workers < 0 or self.seed < 0:
+        if not 0.0 <= self.held_out < 1.0 or min(self.batch_size, self.keep_checkpoints) < 1:
             raise ConfigError(
-                "need held_out in [0, 1), batch_size at least 1, workers and seed not negative; got "
-                f"{self.held_out}, {self.batch_size}, {self.workers}, {self.seed}"
+                "need held_out in [0, 1), batch_size and keep_checkpoints at least 1; got "
+                f"{self.held_out}, {self.batch_size}, {self.keep_checkpoints}"
             )
+        if min(self.workers, self.seed) < 0:
+            raise ConfigError(f"workers and seed must not be negative; got {self.workers}, {self.seed}")
         if self.outcomes not in OUTCOMES:
             raise UnknownNameError("outcomes", self.outcomes, OUTCOMES)
         for phase in self.phases:

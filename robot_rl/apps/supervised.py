@@ -38,6 +38,9 @@ class Plan(Protocol):
     @property
     def checkpoint_every_s(self) -> float: ...
 
+    @property
+    def keep_checkpoints(self) -> int: ...
+
 
 class SupervisedRun:
     """Learns what an experiment plans, resumable from its directory."""
@@ -51,7 +54,8 @@ class SupervisedRun:
 
     def save(self) -> None:
         """Write a checkpoint now."""
-        save_checkpoint(self.run_dir / "checkpoints", self.algorithm.updates, self.algorithm)
+        keep = self.experiment.keep_checkpoints
+        save_checkpoint(self.run_dir / "checkpoints", self.algorithm.updates, self.algorithm, keep)
         self._saved_s = time.monotonic()
 
     def restore(self) -> None:

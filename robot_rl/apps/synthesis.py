@@ -62,6 +62,8 @@ class Synthesis:
     """Processes that draw batches."""
     checkpoint_every_s: float = 120.0
     """Wall-clock time between two checkpoints."""
+    keep_checkpoints: int = 5
+    """Older ones are deleted."""
     seed: int = 0
     """Of weights, windows and noise while learning."""
 

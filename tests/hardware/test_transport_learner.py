@@ -25,7 +25,9 @@ from robot_rl.wire import Event
 
 OBSERVATION = ObservationSpec({"state": ArraySpec((3,))})
 ACTION = ActionSpec(("x", "y"), 0.02, 0.1)
-CONFIG = LearnerConfig(batch_size=8, utd=2.0, warmup_steps=10, pretrain_updates=0, capacity=1000, publish_every=5)
+CONFIG = LearnerConfig(
+    batch_size=8, utd=2.0, warmup_steps=10, pretrain_updates=0, capacity=1000, publish_every=5, keep_checkpoints=3
+)
 
 
 class CountingAlgorithm:
@@ -106,7 +108,7 @@ class Bench:
         self.learner = Learner(CountingAlgorithm(), memory, CONFIG)
         self.line, self.metrics, self.log = Line(kept), Metrics(), Log()
         self.loop = LearningLoop(
-            self.learner, cast(Any, self.line), directory, 3, cast(Any, self.metrics), cast(Any, self.log)
+            self.learner, cast(Any, self.line), directory, cast(Any, self.metrics), cast(Any, self.log)
         )
         self.loop.restore()
         self.loop.start()

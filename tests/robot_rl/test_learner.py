@@ -101,6 +101,16 @@ def test_checkpoint_round_trip_and_a_partial_one_is_not_seen(tmp_path):
     assert resumed.updates == 5 and float(resumed.algorithm.weight) == 5.0
 
 
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    learner = make(keep_checkpoints=2)
+    learner.receive(None)
+    (tmp_path / ".partial_000000001_1").mkdir()  # of a writer that was killed
+    for _ in range(4):
+        learner.update()
+        learner.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000000003", "step_000000004"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
 def test_a_full_disk_is_named_and_leaves_no_part_of_a_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr("robot_rl.checkpoints.save_file", lambda tensors, path: Path("/dev/full").write_text("x"))
