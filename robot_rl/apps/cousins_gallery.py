@@ -18,14 +18,16 @@ from robot_rl.errors import ConfigError, DataError
 from robot_rl.files import read_object, write_file
 from sim.cousins.family import scene_folders
 from sim.cousins.folder import read_folder
-from sim.cousins.layout import Contact, SceneLayout
+from sim.cousins.layout import Contact, PlacedAsset, Relation, SceneLayout
 from sim.rendering import RenderConfig, SceneRenderer, light_model
 from sim.robosuite_arm import PREFIXES
 
 SHOWN_SCENES = 48
 SHOWN_MATCHES = 8
 OVERLAP_M = 0.001
-"""Penetrations beyond are told."""
+"""Penetrations beyond are told, ..."""
+APART_M = 0.002
+"""... and wider gaps between what should touch."""
 PICTURE_HW = (240, 320)
 
 
@@ -84,6 +86,7 @@ def _scenes(folder: Path) -> str:
         told += [_share("expert", demonstrated.get(index, []))] if demonstrated.get(index) else []
         told += [_share("policy", results["by_scene"][index])] if index < len(results.get("by_scene", [])) else []
         told += [_overlap(hit) for hit in layout.contacts if hit.penetration_m > OVERLAP_M]
+        told += [_apart(one, each) for one in layout.objects for each in one.relations if each.gap_m > APART_M]
         figures.append(picture(_picture(model), "<br>".join(told)))
     whole = ""
     if results:
@@ -95,6 +98,11 @@ def _scenes(folder: Path) -> str:
 
 def _overlap(hit: Contact) -> str:
     return f"{html.escape(hit.first)} and {html.escape(hit.second)} overlap by {1000 * hit.penetration_m:.1f} mm"
+
+
+def _apart(one: PlacedAsset, lost: Relation) -> str:
+    names = f"{html.escape(one.name)} and {html.escape(lost.other)} ({lost.kind})"
+    return f"{names} are {1000 * lost.gap_m:.1f} mm apart"
 
 
 def _origins(layout: SceneLayout) -> list[str]:

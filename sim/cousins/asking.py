@@ -30,6 +30,8 @@ def read_task(words: str, scene: Scene) -> SceneTask:
     for name in names[:1] if kind == "open" else names:
         if name not in objects:
             raise UnknownNameError("object", name, objects)
+    if kind != "open" and any(_hangs(scene, name) for name in names[:1]):
+        raise ConfigError(f"{names[0]} hangs on a wall and is not carried; if it stands, correct its `support` by hand")
     try:
         return KINDS[kind](objects, names)
     except ValueError as error:
@@ -43,7 +45,7 @@ def suggestions(scene: Scene) -> Iterator[str]:
         for number, part in enumerate(one.parts):
             if part.handle is not None:
                 yield f"open:{one.name}:{number}" if len(one.parts) > 1 else f"open:{one.name}"
-    lifted = [one for one in scene.objects if is_liftable(one)]
+    lifted = [one for one in scene.objects if is_liftable(one) and not _hangs(scene, one.name)]
     for item in lifted:
         for container in scene.objects:
             if container.category in CONTAINERS and container.name not in (item.name, item.support):
@@ -57,6 +59,10 @@ def suggestions(scene: Scene) -> Iterator[str]:
 def is_liftable(seen: SceneObject) -> bool:
     """Whether a hand could take hold of it."""
     return seen.category in LIFTED and not seen.parts and min(seen.box.half_extents_m[:2]) < PAYLOAD_HALF_M
+
+
+def _hangs(scene: Scene, name: str) -> bool:
+    return any(kind == "hanging" for kind, _ in scene.relations(name))
 
 
 def _open(objects: dict[str, SceneObject], names: Sequence[str]) -> SceneTask:

@@ -11,13 +11,11 @@ from robot_rl.types import BoolArray, FloatArray, IntArray
 from sim.cousins.categories import CategoryConfig, categorize
 from sim.cousins.fusion import Cloud, fit_normals
 from sim.cousins.planes import top_plane
-from sim.cousins.scene import SceneObject, Support
+from sim.cousins.relations import RelationConfig, is_seen_under, wall_of, with_touches
+from sim.cousins.scene import CONTAINERS, SceneObject, Support
 from sim.cousins.separation import SeparationConfig
 from sim.cousins.shapes import Shape, fit_shape, top_height
 from sim.cousins.surfaces import Surface
-
-CONTAINERS = ("bowl", "mug")
-"""Open from above, so that what is over them is in them."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,8 @@ class BoxConfig:
     """Lower things are not told from the support."""
     categories: CategoryConfig = field(default_factory=CategoryConfig)
     """Names by shape."""
+    relations: RelationConfig = field(default_factory=RelationConfig)
+    """What hangs, and what stands against something."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Solid:
     surface: Surface
     """Body, without handles."""
     support: str
-    """What it stands on."""
+    """What it stands or hangs on."""
     shape: Shape
     """The solid that explains it."""
 
@@ -72,11 +72,15 @@ def fit_objects(
         body = (labels == number) & ~protruding
         if body.sum() >= config.min_points:
             solids[int(number)] = _fit(Surface(cloud.points[body], normals[body], 0.0), supports)
+    solids = {number: one for number, one in solids.items() if _is_high(one, config)}
     solids = {number: _on_others(number, solids, config) for number in solids}
-    objects = []
+    solids = {number: _on_wall(one, cloud, supports, config.relations) for number, one in solids.items()}
+    objects, is_round = [], set()
     for number, solid in solids.items():
-        if 2 * solid.shape.box.half_extents_m[2] < config.min_height_m:
+        if not _is_high(solid, config):
             continue
+        if solid.shape.kind == "round":
+            is_round.add(f"object_{number}")
         category, sure = categorize(solid.shape, solid.surface, config.categories)
         color = tuple(float(one) for one in np.median(cloud.colors[(labels == number) & ~protruding], axis=0))
         objects.append(
@@ -84,7 +88,12 @@ def fit_objects(
                 f"object_{number}", solid.shape.box, (color[0], color[1], color[2]), category, sure, (), solid.support
             )
         )
-    return tuple(_in_container(one, objects) for one in objects)
+    objects = [_in_container(one, objects) for one in objects]
+    return with_touches(objects, is_round, supports, config.relations)
+
+
+def _is_high(solid: Solid, config: BoxConfig) -> bool:
+    return 2 * solid.shape.box.half_extents_m[2] >= config.min_height_m
 
 
 def _in_container(one: SceneObject, objects: Sequence[SceneObject]) -> SceneObject:
@@ -117,6 +126,19 @@ def _on_others(number: int, solids: dict[int, Solid], config: BoxConfig) -> Soli
             surface = Surface(one.surface.points, one.surface.normals, top)
             return Solid(surface, f"object_{other_number}", fit_shape(surface))
     return one
+
+
+def _on_wall(one: Solid, cloud: Cloud, supports: tuple[Support, ...], config: RelationConfig) -> Solid:
+    """The solid anew, down to the lowest that is seen of it, where it touches a wall and nothing carries it."""
+    lowest = float(np.percentile(one.surface.points[:, 2], 1))
+    surface = Surface(one.surface.points, one.surface.normals, lowest)
+    if lowest - one.surface.ground_m < config.hangs_m:
+        return one
+    shape = fit_shape(surface)
+    walls = wall_of(shape.box, shape.kind == "round", supports, config)
+    if not walls or not is_seen_under(shape.box, one.surface.ground_m, cloud, config):
+        return one
+    return Solid(surface, walls[0].name, shape)
 
 
 def _height_at(support: Support, point: FloatArray) -> float:

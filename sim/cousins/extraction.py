@@ -239,7 +239,10 @@ class _Extraction:
             cv2.imwrite(str(self._work / f"{one.name}.png"), (255 * masks[one.name]).astype(np.uint8))
             described.append(replace(one, points_file=f"{one.name}.npy", mask_file=f"{one.name}.png"))
         views = tuple(view.view for view in self._scan.views)
-        scene = Scene(self.supports, tuple(described), views, self._scan.assumptions)
+        try:
+            scene = Scene(self.supports, tuple(described), views, self._scan.assumptions)
+        except UnknownNameError as error:  # an object that was taken out by hand, say
+            raise DataError(f"{self.boxes_file} or {self.parts_file.name}: {error}; correct it there") from error
         cv2.imwrite(str(self._work / "overlay.png"), draw_scene(view, scene, masks)[:, :, ::-1])
         write_scene(out, scene)
 

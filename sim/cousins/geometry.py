@@ -1,4 +1,7 @@
-"""Where the assets of a generated scene come from: the twin, the twin with errors, cousins, anything that would do."""
+"""Where the assets of a generated scene come from: the twin, the twin with errors, cousins, anything that would do.
+
+Places are drawn for each object alone; `sim.cousins.placing` then puts them where they touch what they should.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from robot_rl.types import FloatArray
 from sim.assets.asset import Asset
 from sim.assets.fit import fit_asset
 from sim.assets.variants import scaled_to
-from sim.cousins.compose import Choice
 from sim.cousins.matching import Candidate
+from sim.cousins.placing import Choice
 from sim.cousins.scene import OrientedBox, Part, Pose, Scene, SceneObject
 
 DRAWS = 20
@@ -86,7 +89,7 @@ class RandomisedTwin:
         index: int,
         rng: np.random.Generator,
     ) -> list[Choice]:
-        return _carried(scene, [_noisy(one, self.noise, rng) for one in scene.objects])
+        return [_noisy(one, self.noise, rng) for one in scene.objects]
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class Cousins:
             # every scene another combination, every asset as often as the others
             candidate = near[(index + number * (index // len(near))) % len(near)]
             choices.append(_cousin(one, candidate, self.noise, rng))
-        return _carried(scene, choices)
+        return choices
 
 
 @dataclass(frozen=True)
@@ -176,20 +179,6 @@ def _cousin(seen: SceneObject, candidate: Candidate, noise: GeometryNoise, rng: 
     up = np.abs(frames.quat_to_matrix(moved[3:])[2]) @ np.asarray(asset.half_extents_m)
     moved[2] = bottom + up
     return Choice(seen, asset, _pose(moved), candidate.distance, seen.color_rgb)
-
-
-def _carried(scene: Scene, choices: Sequence[Choice]) -> list[Choice]:
-    """What stands on or in something is moved with it, so that it stays there."""
-    seen = {one.name: np.asarray(one.box.pose_base[:2]) for one in scene.objects}
-    moved = {one.object.name: np.asarray(one.pose_base[:2]) - seen[one.object.name] for one in choices}
-    done = []
-    for choice in choices:
-        carriers = scene.carriers(choice.object.name)
-        if carriers:
-            x, y = seen[choice.object.name] + moved[carriers[-1]]
-            choice = replace(choice, pose_base=(float(x), float(y), *choice.pose_base[2:]))
-        done.append(choice)
-    return done
 
 
 def perturbed(seen: SceneObject, noise: GeometryNoise, rng: np.random.Generator) -> SceneObject:

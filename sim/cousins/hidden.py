@@ -23,11 +23,12 @@ from robot_rl.errors import UnknownNameError
 from robot_rl.types import CameraFrame, FloatArray
 from sim.arm import ArmModel
 from sim.assets.asset import Asset
-from sim.cousins.compose import Appearance, Choice, compose
+from sim.cousins.compose import Appearance, compose
 from sim.cousins.hidden_arm import HiddenArm, HiddenJoints, draw_arm
 from sim.cousins.hidden_things import Rng, cabinet, item, vessel
 from sim.cousins.layout import SceneLayout
 from sim.cousins.physics import Physics
+from sim.cousins.placing import Choice
 from sim.cousins.scene import OrientedBox, Pose, Scene, SceneObject, Support, View
 from sim.cousins.scene_task import BoundTask, SceneTask
 from sim.cousins.tasks import OpenPart, PutIn

@@ -7,7 +7,21 @@ from dataclasses import dataclass, field
 from robot_rl.errors import UnknownNameError
 from sim.assets.asset import Affordance, AssetJoint
 from sim.cousins.physics import Physics
-from sim.cousins.scene import Pose, Vector3, View
+from sim.cousins.scene import Pose, RelationKind, Vector3, View
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What an object is on, inside, against, or hanging on."""
+
+    kind: RelationKind
+    """Which of them."""
+    other: str
+    """Object or support."""
+    normal_base: Vector3 | None = None
+    """Out of the wall or side that it touches (unit); None for what carries it from below."""
+    gap_m: float = 0.0
+    """Between the two after settling, 0.1 at most; negative where they overlap."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +37,15 @@ class PlacedAsset:
     half_extents_m: Vector3
     """Half sizes after scaling."""
     is_loose: bool
-    """Whether it can be picked up; else it is fixed to its support."""
+    """Whether it can be picked up; else it is fixed to its support, or to the wall that it hangs on."""
     distance: float = 0.0
     """To the extracted object, by `sim.cousins.matching`; 0 for the twin."""
     joints: tuple[AssetJoint, ...] = ()
     """What opens; names in the scene's model."""
     affordances: tuple[Affordance, ...] = ()
     """What can be done; site names in the scene's model."""
+    relations: tuple[Relation, ...] = ()
+    """What it touches, as the scan has it."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Shape letters: N points, K candidate planes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -42,6 +42,8 @@ class PlaneConfig:
     """Smallest seen area of a wall."""
     floor_drop_m: float = 0.3
     """The lowest level plane is the floor if another is at least this much higher."""
+    front_m: float = 0.6
+    """An upright plane so near before a wall, parallel to it and no wider, is a thing's front and no wall."""
     max_planes: int = 5
     """Search ends after so many."""
 
@@ -120,8 +122,17 @@ def find_supports(points: FloatArray, camera: FloatArray, config: PlaneConfig, s
         name = "floor" if kind == "floor" else f"{kind}_{counts[kind]}"
         counts[kind] = counts.get(kind, 0) + 1
         supports.append(Support(name, kind, _extent(plane, near, up=2)))
-    supports += [Support(f"wall_{i}", "wall", _extent(plane, near, up=0)) for i, (plane, near) in enumerate(walls)]
-    return tuple(supports)
+    found = [Support("", "wall", _extent(plane, near, up=0)) for plane, near in walls]
+    found = [one for one in found if not any(_is_before(one, wall, config) for wall in found)]
+    return (*supports, *(replace(one, name=f"wall_{i}") for i, one in enumerate(found)))
+
+
+def _is_before(one: Support, wall: Support, config: PlaneConfig) -> bool:
+    """Whether it lies before the `wall`, parallel to it and within its width."""
+    facing_alike = np.dot(top_plane(one).normal, top_plane(wall).normal) > np.cos(np.deg2rad(config.max_tilt_deg))
+    local = wall.box.to_local(one.box.corners())
+    is_near = config.threshold_m < local[:, 0].mean() < config.front_m
+    return bool(facing_alike and is_near and (np.abs(local[:, 1]) < wall.box.half_extents_m[1] + GAP_M).all())
 
 
 def top_plane(support: Support) -> Plane:

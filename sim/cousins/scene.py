@@ -28,6 +28,9 @@ Pose = tuple[float, float, float, float, float, float, float]
 PartKind = Literal["door", "drawer", "lid"]
 SupportKind = Literal["table", "floor", "wall", "shelf"]
 PartSource = Literal["user", "panel edges"]
+RelationKind = Literal["on", "inside", "against", "hanging"]
+CONTAINERS = ("bowl", "mug")
+"""Open from above, so that what is over them is in them."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,9 @@ class SceneObject:
     parts: tuple[Part, ...] = ()
     """What opens."""
     support: str = ""
-    """Name of the surface or object that it stands on or in."""
+    """What carries it: the surface or object that it stands on or in, or the wall that it hangs on."""
+    against: tuple[str, ...] = ()
+    """Walls, and larger objects, whose side it touches with a side of its own."""
     points_file: str = ""
     """Points (N, 3) float32 in the base frame, `.npy`, relative to the scene's file."""
     mask_file: str = ""
@@ -159,15 +164,30 @@ class Scene:
 
     def __post_init__(self) -> None:
         check_names((*self.supports, *self.objects))
+        names = {one.name for one in (*self.supports, *self.objects)}
+        sides = {one.name for one in self.supports if one.kind == "wall"} | {one.name for one in self.objects}
+        for one in self.objects:
+            for field, others, valid in (("support", (one.support,), names | {""}), ("against", one.against, sides)):
+                for other in others:
+                    if other not in valid - {one.name}:
+                        raise UnknownNameError(f"{field} of {one.name}", other, valid - {one.name})
 
-    def carriers(self, name: str) -> tuple[str, ...]:
-        """The objects below that one, from what it stands on or in down to what stands on a support."""
-        on, found = {one.name: one.support for one in self.objects}, []
-        below = on.get(name, "")
-        while below in on and below not in found and below != name:
-            found.append(below)
-            below = on[below]
-        return tuple(found)
+    def relations(self, name: str) -> tuple[tuple[RelationKind, str], ...]:
+        """What the object called `name` is on, inside, hanging on and against, and the other's name."""
+        kinds = {one.name: one.kind for one in self.supports}
+        objects = {one.name: one for one in self.objects}
+        one, found = objects[name], []
+        if one.support:
+            is_in = one.support in objects and objects[one.support].category in CONTAINERS
+            kind = "hanging" if kinds.get(one.support) == "wall" else "inside" if is_in else "on"
+            found.append((kind, one.support))
+        return (*found, *(("against", other) for other in one.against))
+
+    def depth(self, name: str, above: tuple[str, ...] = ()) -> int:
+        """0 for what touches surfaces alone, else one more than what it is on, in or against (circles are cut)."""
+        objects = {one.name: one for one in self.objects}
+        below = [other for _, other in self.relations(name) if other in objects and other not in (*above, name)]
+        return max((1 + self.depth(other, (*above, name)) for other in below), default=0)
 
 
 def write_scene(path: Path, scene: Scene) -> None:

@@ -31,7 +31,9 @@ class SeparationConfig:
     clearance_m: float = 0.008
     """Points nearer to a support belong to it."""
     max_height_m: float = 0.6
-    """Points higher above a support are not of things on it."""
+    """Points higher above a support are not of things on it, ..."""
+    wall_reach_m: float = 0.4
+    """... but where a wall is this near behind them."""
     link_m: float = 0.008
     """Points nearer to each other are in one cluster."""
     min_points: int = 60
@@ -71,14 +73,21 @@ class Patches:
 
 
 def things_mask(cloud: Cloud, supports: tuple[Support, ...], config: SeparationConfig) -> BoolArray:
-    """Which points (N,) stand on a table or shelf (on the floor where there is no table) and are no wall."""
+    """Which points (N,) are on a table or shelf (on the floor where there is no table) or before a wall, higher up."""
     level = [one for one in supports if one.kind in ("table", "shelf")] or [s for s in supports if s.kind == "floor"]
-    result = np.zeros(len(cloud), bool)
+    result = is_above = np.zeros(len(cloud), bool)
     for support in level:
         height = top_plane(support).height_m(cloud.points)
         local = np.abs(support.box.to_local(cloud.points))[:, :2]
         inside = (local < np.asarray(support.box.half_extents_m[:2]) + 0.02).all(1)
-        result |= inside & (height > config.clearance_m) & (height < config.max_height_m)
+        result = result | (inside & (height > config.clearance_m) & (height < config.max_height_m))
+        is_above = is_above | (height > config.clearance_m)
+    for wall in supports:
+        if wall.kind == "wall":
+            local, half = np.abs(wall.box.to_local(cloud.points)), np.asarray(wall.box.half_extents_m)
+            before = top_plane(wall).height_m(cloud.points)
+            within = (local[:, 1:] < half[1:] + 0.02).all(1)
+            result |= is_above & within & (before > 0.0) & (before < config.wall_reach_m)
     for support in supports:
         result &= np.abs(top_plane(support).height_m(cloud.points)) > config.clearance_m
     return result

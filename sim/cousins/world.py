@@ -32,7 +32,7 @@ class CousinWorldConfig(SimWorldConfig):
     cameras: Mapping[str, str] = field(default_factory=lambda: {"front": "view_0", "wrist": WRIST_CAMERA})
     """Our camera name -> the model's."""
     loose_noise_m: float = 0.02
-    """Loose objects start within this distance of their place, per axis."""
+    """Loose objects start within this distance of their place, per axis; along a wall alone where they touch it."""
     loose_noise_yaw_rad: float = 0.2
     """And turned by up to this angle, either way."""
     fixed_noise_m: float = 0.0
@@ -66,13 +66,14 @@ class CousinWorld(SimWorld):
         config = replace(config, controller=controller, render=render, **start)
         super().__init__(model, mujoco.MjData(model), arm, config, PREFIXES)
         self.task, self._task = task, task.bind(model, self.data, layout)
-        self._loose = [
-            int(model.joint(model.body(f"{one.name}/{ROOT}").jntadr[0]).qposadr[0])
-            for one in layout.objects
-            if one.is_loose
-        ]
-        self._fixed = [model.body(f"{one.name}/{ROOT}").id for one in layout.objects if not one.is_loose]
-        self._fixed_pos, self._fixed_quat = model.body_pos[self._fixed].copy(), model.body_quat[self._fixed].copy()
+        bodies = {one.name: model.body(f"{one.name}/{ROOT}") for one in layout.objects}
+        self._loose = {
+            one.name: int(model.joint(bodies[one.name].jntadr[0]).qposadr[0]) for one in layout.objects if one.is_loose
+        }
+        self._fixed = {one.name: int(bodies[one.name].id) for one in layout.objects if not one.is_loose}
+        self._rest = {name: model.qpos0[at : at + 7].copy() for name, at in self._loose.items()} | {
+            name: np.concatenate([model.body_pos[body], model.body_quat[body]]) for name, body in self._fixed.items()
+        }
         self._sensor_random = np.random.default_rng(0)
         self._bias = np.zeros(3)
         self.reset(0)
@@ -89,21 +90,45 @@ class CousinWorld(SimWorld):
         """Everything as settled, then moved a little."""
         config, data, random = self.config, self.data, np.random.default_rng([seed, 2])
         mujoco.mj_resetData(self.model, data)
-        for address in self._loose:
-            pose = data.qpos[address : address + 7]
-            pose[:] = _moved(pose, config.loose_noise_m, config.loose_noise_yaw_rad, random)
-        for body, pos, quat in zip(self._fixed, self._fixed_pos, self._fixed_quat, strict=True):
-            pose = _moved(np.concatenate([pos, quat]), config.fixed_noise_m, config.fixed_noise_yaw_rad, random)
-            self.model.body_pos[body], self.model.body_quat[body] = pose[:3], pose[3:]
+        loose, fixed = (
+            (config.loose_noise_m, config.loose_noise_yaw_rad),
+            (config.fixed_noise_m, config.fixed_noise_yaw_rad),
+        )
+        noise = {name: _drawn(*loose, random) for name in self._loose}
+        noise |= {name: _drawn(*fixed, random) for name in self._fixed}
+        starts: dict[str, FloatArray] = {}
+        for name in noise:
+            self._start(name, noise, starts)
+        for name, address in self._loose.items():
+            data.qpos[address : address + 7] = starts[name]
+        for name, body in self._fixed.items():
+            self.model.body_pos[body], self.model.body_quat[body] = starts[name][:3], starts[name][3:]
         self._sensor_random = np.random.default_rng([seed, 3])
         self._bias = config.pose_bias_m * random.standard_normal(3)
 
+    def _start(self, name: str, noise: Mapping[str, FloatArray], starts: dict[str, FloatArray]) -> FloatArray:
+        """The pose (7,) moved by its noise: what touches a side slides along it alone, and goes where that goes."""
+        if name in starts:
+            return starts[name]
+        starts[name] = pose = self._rest[name].copy()  # what is against each other in a circle meets this
+        touched = [one for one in self.layout.placed(name).relations if one.normal_base is not None]
+        shift, turn_rad = noise[name][:2], float(noise[name][2])
+        if touched:
+            normals = np.array([one.normal_base for one in touched])[:, :2]
+            shift, turn_rad = shift - np.linalg.pinv(normals) @ normals @ shift, 0.0
+        pose[:2] += shift
+        pose[3:] = frames.quat_multiply(frames.rotvec_to_quat(np.array([0.0, 0.0, turn_rad])), pose[3:])
+        leader = next((one.other for one in touched if one.other in noise), None)
+        if leader is not None:
+            moved = self._start(leader, noise, starts)
+            pose = frames.compose(moved, frames.relative(self._rest[leader], pose))
+        starts[name] = pose
+        return pose
 
-def _moved(pose: FloatArray, distance_m: float, angle_rad: float, random: np.random.Generator) -> FloatArray:
-    """`pose` (7,) moved sideways and turned about the vertical, each by up to so much either way."""
-    offset = np.append(random.uniform(-1.0, 1.0, 2) * distance_m, 0.0)
-    turn = frames.rotvec_to_quat(np.array([0.0, 0.0, random.uniform(-1.0, 1.0) * angle_rad]))
-    return np.concatenate([pose[:3] + offset, frames.quat_multiply(turn, pose[3:])])
+
+def _drawn(distance_m: float, angle_rad: float, random: np.random.Generator) -> FloatArray:
+    """A shift (x, y) and a turn about the vertical, each by up to so much either way."""
+    return np.append(random.uniform(-1.0, 1.0, 2) * distance_m, random.uniform(-1.0, 1.0) * angle_rad)
 
 
 def make_cousin_world(folder: Path, task: SceneTask, config: CousinWorldConfig) -> CousinWorld:

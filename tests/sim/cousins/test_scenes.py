@@ -22,7 +22,7 @@ from sim.assets.generators import generate
 from sim.assets.pegs import Peg, Socket
 from sim.cousins.asking import read_task, suggestions
 from sim.cousins.boxes import _in_container
-from sim.cousins.compose import Choice, compose
+from sim.cousins.compose import compose
 from sim.cousins.family import FamilyWorld, cousin_task, scene_folders
 from sim.cousins.folder import read_folder, write_folder
 from sim.cousins.generate import Order, Recipe, in_processes
@@ -30,6 +30,7 @@ from sim.cousins.generate import generate as generate_scenes
 from sim.cousins.geometry import Cousins, Geometry, GeometryNoise, Mixture, RandomisedTwin, Twin, perturbed
 from sim.cousins.matching import Candidate
 from sim.cousins.physics import Physics, PhysicsPosterior, PhysicsPrior
+from sim.cousins.placing import Choice
 from sim.cousins.scene import OrientedBox, Part, Pose, Scene, SceneObject, Support, View, read_scene, write_scene
 from sim.cousins.scene_task import SceneTask
 from sim.cousins.tasks import Insert, OpenPart, PutIn, Stack
@@ -189,8 +190,9 @@ def test_what_lies_in_a_bowl_stays_in_it() -> None:
     item = _in_container(item, [outer, item])
     assert item.support == "object_0" and _in_container(outer, [outer, item]).support == "table_0"
     scene = bench(outer, item)
-    assert scene.carriers("object_1") == ("object_0",) and not list(suggestions(scene))
-    box = Twin().choose(bench(item), {}, lambda name, asset: True, 0, np.random.default_rng(0))
+    assert scene.relations("object_1") == (("inside", "object_0"),) and scene.depth("object_1") == 1
+    assert not list(suggestions(scene))
+    box = Twin().choose(bench(replace(item, support="")), {}, lambda name, asset: True, 0, np.random.default_rng(0))
     _, _, layout = compose(scene, [replace(chosen(outer, bowl), pose_base=outer.box.pose_base), *box])
     below, above = (layout.placed(name) for name in ("object_0", "object_1"))
     assert below.pose_base[2] == pytest.approx(TABLE_M + bowl.half_extents_m[2], abs=2e-3)
