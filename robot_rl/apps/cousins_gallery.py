@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.store import EpisodeStore
-from robot_rl.apps.cousins_files import EPISODES, EXTRACTION, MATCHES, RESULTS, SCAN, SCENES, TASK
+from robot_rl.apps.cousins_files import EPISODES, EXTRACTION, MATCHES, RESULTS, SCAN, SCENE, SCENES, TASK
 from robot_rl.apps.cousins_work import CousinsWork
 from robot_rl.apps.page import page, picture
 from robot_rl.errors import ConfigError, DataError
@@ -19,6 +19,7 @@ from robot_rl.files import read_object, write_file
 from sim.cousins.family import scene_folders
 from sim.cousins.folder import read_folder
 from sim.cousins.layout import Contact, PlacedAsset, Relation, SceneLayout
+from sim.cousins.scene import read_scene
 from sim.rendering import RenderConfig, SceneRenderer, light_model
 from sim.robosuite_arm import PREFIXES
 
@@ -45,8 +46,29 @@ def _scan(folder: Path) -> str:
     color = [*(folder / SCAN).glob("*color*"), *(folder / SCAN).glob("rgb.*")]
     pictures = [(path, "scan") for path in sorted(color)[:1]] + [(extraction / "overlay.png", "extraction")]
     figures = "".join(picture(imageio.imread(path)[..., :3], title) for path, title in pictures if path.exists())
-    asked = (folder / TASK).read_text() if (folder / TASK).exists() else ""
-    return f"<h2>Scan</h2><div class='pair'>{figures}</div><p>task: <code>{html.escape(asked)}</code></p>"
+    asked = read_object(folder / TASK) if (folder / TASK).exists() else {}
+    said = [
+        str(asked.get("_target_", "none yet")).rpartition(".")[2],
+        *(f"{k}={v}" for k, v in asked.items() if k[0] != "_"),
+    ]
+    task = f"<p>task: <code>{html.escape(' '.join(said))}</code></p>"
+    return f"<h2>Scan</h2><div class='pair'>{figures}</div>{_objects(extraction / SCENE)}{task}"
+
+
+def _objects(path: Path) -> str:
+    """What was found, how large, and what it touches."""
+    if not path.exists():
+        return ""
+    scene, rows = read_scene(path), []
+    for one in scene.objects:
+        size = " x ".join(f"{2000 * half:.0f}" for half in one.box.half_extents_m)
+        touched = ", ".join(
+            f"{'hanging on' if kind == 'hanging' else kind} {other}" for kind, other in scene.relations(one.name)
+        )
+        cells = (one.name, f"{one.category} ({one.category_confidence:.2f})", size, touched)
+        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+    head = "".join(f"<th>{title}</th>" for title in ("object", "category (confidence)", "size in mm", "is"))
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
 def _matches(folder: Path) -> str:

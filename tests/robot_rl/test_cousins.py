@@ -76,6 +76,9 @@ def test_one_command_ends_in_a_policy_and_a_page(
     assert [len(one) for one in results["by_scene"]] == [1, 1]
     page = (work / "gallery.html").read_text()
     assert page.count("<img") >= 3 and "scene_0001" in page and re.search(r"expert: \d of \d", page)
+    assert "task: <code>PutIn item=" in page and re.search(
+        r"<td>object_0</td><td>\w+ \([01]\.\d+\)</td>.*on table_0", page
+    )
 
     def stamps() -> dict[str, int]:
         watched = ("extraction/scene.json", "scenes/scene_0000/scene.xml", "episodes/zarr.json")
