@@ -246,12 +246,7 @@ class ReplayBuffer:
         """Draw transitions into rows `begin:end`."""
         slots = self._valid[self._rng.integers(0, self._count, end - begin)]
         path, there = self._follow(slots)
-        steps = self._scalars[path]
-        if self._returns.takeover_ends:
-            following = self._next[path[-1]]
-            taken_over = (self._rank[following] != NO_SLOT) & (self._scalars[following, 2] > steps[-1, :, 2])
-            steps[-1, :, 1] = np.maximum(steps[-1, :, 1], taken_over)
-        output.sum_up(steps, there, self._returns.discount, begin)
+        output.sum_up(self._scalars[path], there, self._returns.discount, begin)
         batch, following = output.batch, self._next[path[-1]]
         for key, array in self._observations.items():
             # mode="clip" because numpy buffers the whole output under "raise"; slots are in range

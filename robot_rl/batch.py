@@ -24,14 +24,10 @@ class Returns:
     chunk: bool = False
     """Whether all actions of these steps are wanted, as one (Q-chunking, 2507.07969). Then the sum goes on where the
     person takes over or lets go: it is that of the actions that were executed, whoever chose them."""
-    takeover_ends: bool = False
-    """Whether nothing is worth anything after the policy's step in which the person takes over (RLIF, 2311.12996)."""
     path: int = 0
     """How many of these steps are wanted one by one, too, with action and observation, to learn how things move."""
 
     def __post_init__(self) -> None:
-        if self.takeover_ends and self.chunk:
-            raise ConfigError("chunk goes on where the person takes over, so takeover_ends does not go with it")
         if not 0 <= self.path <= self.steps:
             raise ConfigError(f"the path is part of the steps that are summed: 0 <= path <= {self.steps}; {self.path}")
 

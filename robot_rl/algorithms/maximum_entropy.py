@@ -30,9 +30,6 @@ class MaximumEntropyConfig(OffPolicyConfig):
 
     n_step: int = 10
     """Rewards summed before bootstrapping: each bootstrap adds some overestimation, and a slow person needs many."""
-    takeover_ends: bool = False
-    """Whether a step in which the person takes over counts as the end, worth nothing (RLIF, 2311.12996); else its value
-    is that of what the policy would do afterwards, which the critics have hardly seen."""
     initial_temperature: float = 0.01
     """Weight of the entropy at the start."""
     target_entropy: float | None = None
@@ -58,12 +55,12 @@ class MaximumEntropy(OffPolicy):
     ) -> None:
         temperatures = nn.ParameterList([torch.tensor([math.log(config.initial_temperature)])])
         super().__init__(config, networks, critics, augment, temperatures)
-        self._n_step, self._takeover_ends, entropy = config.n_step, config.takeover_ends, config.target_entropy
+        self._n_step, entropy = config.n_step, config.target_entropy
         self._target_entropy = -0.5 * networks.arm_dim if entropy is None else entropy
 
     @property
     def returns(self) -> Returns:
-        return Returns(self._n_step, self.config.discount, takeover_ends=self._takeover_ends)
+        return Returns(self._n_step, self.config.discount)
 
     @property
     def temperature(self) -> Tensor:
