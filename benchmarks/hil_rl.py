@@ -32,17 +32,7 @@ MODES = ("hil", "no_intervention", "bc")
 THIRD = "pick_place_can"
 DUTY_MINUTES = 4.0
 BARS = {"lift": 0.98, "door": 0.98, "third": 0.90, "cycle_time_ratio": 1.8, "duty_cycle": 0.90}
-
-
-# A longer task needs a longer horizon (HIL-SERL, too, chooses the discount by task: 0.97 to 0.985), and to be shown
-# more and for longer. What explores must not fail where the mean succeeds.
-CAN = (
-    "algorithm.discount=0.98",
-    "algorithm.bc_weight=8",
-    "algorithm.bc_half_life=32000",
-    "algorithm.initial_temperature=0.0003",
-)
-PLANS = (Plan("lift", 5000, 1000), Plan("door", 8000, 1000), Plan(THIRD, 16000, 2000, CAN))
+PLANS = (Plan("lift", 5000, 1000), Plan("door", 8000, 1000), Plan(THIRD, 16000, 2000, ("algorithm=rlpd_long",)))
 
 
 def main() -> None:

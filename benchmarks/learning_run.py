@@ -85,9 +85,9 @@ def work(job: Job) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     began_s = time.perf_counter()
-    chosen = [f"algorithm={'bc' if job.mode == 'bc' else 'rlpd'}", *job.plan.overrides]
+    chosen = list(job.plan.overrides)
     if job.mode == "bc":
-        chosen = [one for one in chosen if not one.startswith("algorithm.")]
+        chosen = ["algorithm=bc", *(one for one in chosen if not one.startswith("algorithm"))]
     experiment = wiring.load_experiment([f"task={job.plan.task}", f"seed={job.seed}", *chosen])
     schedule = replace(experiment.schedule, learn_steps=job.plan.learn_steps, interventions=job.mode == "hil")
     env, probe_env = wiring.build_env(experiment), wiring.build_env(experiment)
