@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.store import EpisodeStore
-from robot_rl.apps.config import compose
+from robot_rl.apps.config import compose, make_folder
 from robot_rl.apps.cousins_config import CousinsConfig
 from robot_rl.apps.cousins_files import (
     COUNTS,
@@ -90,10 +90,7 @@ class CousinsWork:
 
     def _take(self, source: Path, target: Path, scan: Scan) -> None:
         """Copy `source`, as files of now: what rests on another scan's is older, whenever this one was taken."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{self.folder} cannot be the work folder: {error.strerror}") from error
+        make_folder(self.folder)
         partial = self.folder / f".{SCAN}.partial"
         files = files_of(source, self.folder)
         said = [name for name in (TASK, COUNTS) if (self.folder / name).exists()]

@@ -29,7 +29,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from data.recorder import EpisodeRecorder
 from robot_rl.actor import Actor
-from robot_rl.apps.config import add_overrides, positive, read_configuration
+from robot_rl.apps.config import add_overrides, make_folder, positive, read_configuration
 from robot_rl.apps.report import film_and_report
 from robot_rl.apps.wiring import (
     Experiment,
@@ -90,11 +90,8 @@ def prepare_run_dir(run_dir: Path, experiment: Any, *, resume: bool, overwrite: 
     if path.exists() and overwrite:
         shutil.rmtree(run_dir)
     if not path.exists():
-        try:
-            run_dir.mkdir(parents=True, exist_ok=True)
-            write_file(path, json.dumps(to_plain(experiment), indent=2) + "\n")
-        except OSError as error:
-            raise ConfigError(f"{run_dir} cannot be written, name another directory: {error}") from error
+        make_folder(run_dir)
+        write_file(path, json.dumps(to_plain(experiment), indent=2) + "\n")
     elif not resume:
         raise ConfigError(f"{run_dir} holds a run; add --resume to continue it, --overwrite to delete it")
     elif (before := read_configuration(run_dir, type(experiment))) != experiment:

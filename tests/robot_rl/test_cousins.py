@@ -139,7 +139,7 @@ def test_what_is_wrong_is_said(scan: Path, tmp_path: Path, capsys: pytest.Captur
     assert main(["cousins", "gallery", str(tmp_path / "nothing")]) == 2
     assert "begin with: robot-rl cousins scan" in capsys.readouterr().err
     assert main(["cousins", "scan", str(scan), str(scan / "rgb.png")]) == 2
-    assert "cannot be the work folder" in capsys.readouterr().err
+    assert "cannot write to the folder" in capsys.readouterr().err
     (tmp_path / "settings.json").write_text("{")
     assert main(["cousins", "extract", str(tmp_path)]) == 2
     assert "delete it to begin with the defaults" in capsys.readouterr().err
