@@ -32,7 +32,7 @@ MODES = ("hil", "no_intervention", "bc")
 THIRD = "pick_place_can"
 DUTY_MINUTES = 4.0
 BARS = {"lift": 0.98, "door": 0.98, "third": 0.90, "cycle_time_ratio": 1.8, "duty_cycle": 0.90}
-PLANS = (Plan("lift", 5000, 1000), Plan("door", 8000, 1000), Plan(THIRD, 16000, 2000, ("algorithm=rlpd_long",)))
+PLANS = (Plan("lift", 5000, 1000), Plan("door", 8000, 1000), Plan(THIRD, 12000, 2000, ("algorithm=rlpd_long",)))
 
 
 def main() -> None:

@@ -117,10 +117,22 @@ def temperature_loss(log_temperature: Tensor, log_prob: Tensor, target_entropy: 
     return -log_temperature.exp() * (log_prob.detach().mean() + target_entropy)
 
 
-def imitation_loss(mean_action: Tensor, action: Tensor, mask: Tensor) -> Tensor:
-    """Squared distance of `mean_action` to `action` (B, A), averaged over the rows where `mask` (B,) is 1."""
+def imitation_loss(mean_action: Tensor, action: Tensor, mask: Tensor, speed: float = 1.0) -> Tensor:
+    """Squared distance of `mean_action` to `action` (B, A), averaged over the rows where `mask` (B,) is 1.
+
+    Up to `speed` times as long an action in the same direction costs nothing, as long as no element of it exceeds 1.
+    """
+    if speed > 1.0:
+        action = action * _times_as_fast(mean_action.detach(), action, speed)
     per_row = (mean_action - action).square().mean(1)
     return (per_row * mask).sum() / mask.sum().clamp(min=1.0)
+
+
+def _times_as_fast(mean_action: Tensor, action: Tensor, limit: float) -> Tensor:
+    """How much longer than `action` (B, A) the way is that `mean_action` makes along it: (B, 1), from 1 to `limit`."""
+    along = (mean_action * action).sum(1, keepdim=True) / action.square().sum(1, keepdim=True).clamp(min=1e-6)
+    room = 1.0 / action.abs().amax(1, keepdim=True).clamp(min=1e-6)
+    return along.minimum(room).clamp(1.0, limit)
 
 
 def q_scale(q: Tensor) -> Tensor:

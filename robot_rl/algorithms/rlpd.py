@@ -42,6 +42,8 @@ class RLPDConfig(MaximumEntropyConfig):
     """Weight of imitating the person at the start, in units of the mean |Q|; 0 turns it off."""
     bc_half_life: float = 8000.0
     """Updates after which that weight has halved: competent early, free to become faster than the person later."""
+    bc_speed: float = 1.0
+    """How many times as fast as the person the policy may be, in the same direction, without counting as different."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,6 +51,8 @@ class RLPDConfig(MaximumEntropyConfig):
             raise ConfigError(f"target_subset must not exceed num_critics = {self.num_critics}; {self.target_subset}")
         if self.bc_half_life <= 0.0:
             raise ConfigError(f"bc_half_life must be positive, got {self.bc_half_life}")
+        if not self.bc_speed >= 1.0:
+            raise ConfigError(f"bc_speed must be at least 1 (as fast as the person), got {self.bc_speed}")
 
 
 class RLPD(MaximumEntropy):
@@ -72,7 +76,7 @@ class RLPD(MaximumEntropy):
         q = self.critics(features, action, frozen=True)
         loss, metrics = self._climb(q, log_prob)
         if self.config.bc_weight > 0.0:
-            imitation = losses.imitation_loss(mean, data.arm_action, data.is_demonstration)
+            imitation = losses.imitation_loss(mean, data.arm_action, data.is_demonstration, self.config.bc_speed)
             metrics["imitation_loss"] = imitation.detach()
             weight = self.config.bc_weight * 0.5 ** (self._updates / self.config.bc_half_life)
             loss = loss + weight * losses.q_scale(q) * imitation

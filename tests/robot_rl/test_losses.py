@@ -104,6 +104,25 @@ def test_imitation_counts_only_masked_rows_and_an_empty_mask_is_zero():
     assert losses.imitation_loss(mean, action, tensor(0.0, 0.0)).item() == 0.0
 
 
+@pytest.mark.parametrize(
+    ("mean", "action", "target"),
+    [
+        ((0.4, 0.1), (0.2, 0.0), (0.4, 0.0)),  # twice as fast, and a little beside
+        ((0.9, 0.0), (0.2, 0.0), (0.5, 0.0)),  # faster than 2.5 times
+        ((0.1, 0.0), (0.2, 0.0), (0.2, 0.0)),  # slower
+        ((-0.4, 0.0), (0.2, 0.0), (0.2, 0.0)),  # the other way
+        ((1.0, 1.0), (0.8, 0.4), (1.0, 0.5)),  # as far as the arm's full speed
+        ((0.5, 0.0), (0.0, 0.0), (0.0, 0.0)),  # where the person rests, so should the policy
+    ],
+)
+def test_imitation_may_be_faster_than_the_person(
+    mean: tuple[float, float], action: tuple[float, float], target: tuple[float, float]
+) -> None:
+    expected = (tensor(mean) - tensor(target)).square().mean().item()
+    loss = losses.imitation_loss(tensor(mean), tensor(action), torch.ones(1), speed=2.5)
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_margin_is_zero_exactly_when_the_persons_choice_leads_by_it():
     q = tensor([1.0, 0.5, 0.0], [1.0, 0.95, 0.0], [0.0, 5.0, 0.0])
     chosen, same = q[:, 0], torch.tensor([[True, False, False]] * 3)
