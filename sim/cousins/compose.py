@@ -139,9 +139,9 @@ def _place(
     """Attach one asset under its object's name, with factors of `physics` applied."""
     name, asset = choice.object.name, choice.asset
     model = asset.build()
-    _draw_what_collides(model)
+    draw_what_collides(model)
     _apply(physics, model)
-    _tint(model, choice.color_rgb, rng.normal(0.0, appearance.color_noise, 3))
+    tint(model, choice.color_rgb, rng.normal(0.0, appearance.color_noise, 3))
     mass_kg = float(model.compile().body(ROOT).subtreemass[0])
     is_hung = any(one.kind == "hanging" for one in choice.relations)
     is_loose = not asset.joints and mass_kg <= PAYLOAD_KG and not is_hung
@@ -164,7 +164,7 @@ def _place(
     )
 
 
-def _tint(model: mujoco.MjSpec, color_rgb: Vector3 | None, shift: FloatArray) -> None:
+def tint(model: mujoco.MjSpec, color_rgb: Vector3 | None, shift: FloatArray) -> None:
     """Shift all colours alike, by `shift` (3,) from where the median one is `color_rgb`."""
     if color_rgb is not None:
         own = [geom.rgba[:3] for geom in model.geoms if geom.group == VISUAL_GROUP]
@@ -173,7 +173,7 @@ def _tint(model: mujoco.MjSpec, color_rgb: Vector3 | None, shift: FloatArray) ->
         geom.rgba[:3] = np.clip(geom.rgba[:3] + shift, 0.0, 1.0)
 
 
-def _draw_what_collides(model: mujoco.MjSpec) -> None:
+def draw_what_collides(model: mujoco.MjSpec) -> None:
     """Bodies without geoms for the eye show those that collide."""
     for body in model.bodies:
         if all(geom.group != VISUAL_GROUP for geom in body.geoms):
