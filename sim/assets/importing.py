@@ -16,7 +16,7 @@ from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from robot_rl.types import FloatArray
 from sim.assets.asset import CATEGORIES, Affordance, AffordanceKind, Asset, AssetJoint, PartKind
 from sim.assets.decompose import DecompositionConfig, decompose, silent
-from sim.assets.geometry import Mesh, collides
+from sim.assets.geometry import Mesh, collides, has_surface
 from sim.assets.recast import Pieces, Recast, mass_densities, recast, volumes
 from sim.assets.shapes import AXES
 
@@ -74,6 +74,8 @@ class ImportConfig:
             model = spec.compile()
         except ValueError as error:
             raise DataError(f"{self.path} does not compile: {error}") from error
+        if not any(has_surface(model, geom) for geom in range(model.ngeom)):
+            raise DataError(f"{self.path} has no closed shapes: no boxes, spheres, cylinders, capsules or meshes")
         plain = Recast((), self.rotation, np.full(3, self.unit_m))
         self._check(model, 2 * recast(model, np.ones(model.ngeom), plain)[1])
         pieces = _pieces(model, self.decomposition, lambda text: say(f"{self.path.name}: {text}"))
@@ -86,7 +88,8 @@ class ImportConfig:
         low, high = SIZES_M
         if not low <= size_m.max() <= high:
             size = " x ".join(f"{one:.3g}" for one in size_m)
-            raise DataError(f"{self.path} is {size} m large; set unit_m: 0.001 if it is in millimetres")
+            hint = "0.001 if it is in millimetres" if size_m.max() > high else "1 if it is in metres"
+            raise DataError(f"{self.path} is {size} m large; set unit_m: {hint}")
 
     def _densities(self, model: mujoco.MjModel, spec: mujoco.MjSpec, pieces: Pieces) -> FloatArray:
         filled = volumes(model, pieces) * self.unit_m**3

@@ -16,6 +16,7 @@ import mujoco
 import numpy as np
 
 from robot_rl import frames
+from robot_rl.errors import DataError
 from robot_rl.types import FloatArray
 from sim.arm import ArmModel
 from sim.assets.asset import ROOT, Affordance
@@ -142,7 +143,11 @@ def _place(
     draw_what_collides(model)
     _apply(physics, model)
     tint(model, choice.color_rgb, rng.normal(0.0, appearance.color_noise, 3))
-    mass_kg = float(model.compile().body(ROOT).subtreemass[0])
+    try:
+        mass_kg = float(model.compile().body(ROOT).subtreemass[0])
+    except ValueError as error:
+        size = " x ".join(f"{2000 * half:.1f}" for half in asset.half_extents_m)
+        raise DataError(f"{name}: {asset.name} cannot be built {size} mm large; correct its box ({error})") from error
     is_hung = any(one.kind == "hanging" for one in choice.relations)
     is_loose = not asset.joints and mass_kg <= PAYLOAD_KG and not is_hung
     frame = spec.worldbody.add_frame(pos=list(choice.pose_base[:3]), quat=list(choice.pose_base[3:]))
