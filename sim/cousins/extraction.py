@@ -100,7 +100,8 @@ class _Extraction:
     """The steps, each a file and what is read from it."""
 
     def __init__(self, folder: Path, work: Path, config: ExtractionConfig, scan: Scan) -> None:
-        self._work, self._config, self._scan = work, config, refined(without_robot(scan))
+        self._work, self._config = work, config
+        self._scan = refined(without_robot(scan), config.fusion.max_range_m)
         self._step = Steps(work)
         self._sources = sorted(path for path in folder.iterdir() if path.is_file())
 

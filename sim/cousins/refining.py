@@ -24,9 +24,12 @@ SLOPE = 4.0
 """Neighbours that differ by more than so many of their distances are of two surfaces (one seen at 76 degrees)."""
 
 
-def refined(scan: Scan) -> Scan:
-    """The scan with its coarse views interpolated within surfaces, which is said among the assumptions."""
-    factors = [factor_of(view) for view in scan.views]
+def refined(scan: Scan, reach_m: float) -> Scan:
+    """The scan with its coarse views interpolated within surfaces, which is said among the assumptions.
+
+    Coarse is what is so within `reach_m`: what is farther is not used.
+    """
+    factors = [factor_of(view, reach_m) for view in scan.views]
     if max(factors) == 1:
         return scan
     views = tuple(_refine(view, factor) for view, factor in zip(scan.views, factors, strict=True))
@@ -35,9 +38,9 @@ def refined(scan: Scan) -> Scan:
     return replace(scan, views=views, assumptions=(*scan.assumptions, words))
 
 
-def factor_of(view: ScanView) -> int:
+def factor_of(view: ScanView, reach_m: float) -> int:
     """By how much a view has to be drawn out, 1 if it is fine enough; `DataError` where that would not help."""
-    spacing_m, (height, width) = spacing_of(view), view.view.image_hw
+    spacing_m, (height, width) = spacing_of(view, reach_m), view.view.image_hw
     if spacing_m > COARSE_M:
         least = int(np.ceil(width * spacing_m / COARSE_M))
         raise DataError(
@@ -47,9 +50,9 @@ def factor_of(view: ScanView) -> int:
     return 1 if spacing_m <= FINE_M else int(np.ceil(spacing_m / AIM_M))
 
 
-def spacing_of(view: ScanView) -> float:
-    """Distance of neighbouring pixels at the median depth, m; 0 where there is no depth."""
-    known = view.depth_m[view.depth_m > 0.0]
+def spacing_of(view: ScanView, reach_m: float) -> float:
+    """Distance of neighbouring pixels at the median depth within `reach_m`, m; 0 where there is none."""
+    known = view.depth_m[(view.depth_m > 0.0) & (view.depth_m < reach_m)]
     return float(np.median(known)) / min(view.view.intrinsics[:2]) if len(known) else 0.0
 
 

@@ -26,7 +26,7 @@ def tilted(focal_px: float, height: int = 12, width: int = 16) -> np.ndarray:
 
 
 def test_a_plane_stays_a_plane_of_the_same_place() -> None:
-    scan = refined(Scan((view(tilted(150.0), 150.0),)))
+    scan = refined(Scan((view(tilted(150.0), 150.0),)), 1.5)
     (fine,) = scan.views
     assert fine.depth_m.shape == (48, 64) == fine.color.shape[:2] == fine.view.image_hw
     points, _ = back_project(fine.depth_m[4:-4, 4:-4], _cut(fine.view.intrinsics, 4))
@@ -42,7 +42,7 @@ def _cut(intrinsics: tuple[float, ...], border: int) -> tuple[float, ...]:
 def test_nothing_hangs_between_two_surfaces_and_holes_stay() -> None:
     depth = np.full((12, 16), 0.9)
     depth[:, 8:], depth[5, 3] = 0.7, 0.0
-    (fine,) = refined(Scan((view(depth, 150.0),))).views
+    (fine,) = refined(Scan((view(depth, 150.0),)), 1.5).views
     assert set(np.unique(fine.depth_m.round(6))) == {np.float32(0.0), np.float32(0.7), np.float32(0.9)}
     share = [(fine.depth_m == np.float32(one)).mean() for one in (0.0, 0.7)]
     assert share == pytest.approx([1 / 192, 0.5])  # as much of each as there was
@@ -50,6 +50,15 @@ def test_nothing_hangs_between_two_surfaces_and_holes_stay() -> None:
 
 def test_what_is_fine_is_left_as_it_is_and_what_is_too_coarse_is_refused() -> None:
     fine = Scan((view(tilted(600.0), 600.0),))
-    assert refined(fine) is fine
+    assert refined(fine, 1.5) is fine
     with pytest.raises(DataError, match=r"16 x 12 pixels are 50 mm apart .* take 34 or more in width"):
-        refined(Scan((view(np.ones((12, 16)), 20.0),)))
+        refined(Scan((view(np.ones((12, 16)), 20.0),)), 1.5)
+
+
+def test_what_is_too_far_to_be_used_does_not_count() -> None:
+    depth = tilted(600.0)
+    depth[:, 4:] = 30.0
+    scan = Scan((view(depth, 600.0),))
+    assert refined(scan, 1.5) is scan
+    millimetres = Scan((view(1000.0 * tilted(600.0), 600.0),))
+    assert refined(millimetres, 1.5) is millimetres  # fusion asks for the scale of depth
