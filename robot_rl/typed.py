@@ -43,6 +43,9 @@ def to_dataclass(cls: type[T], mapping: Mapping[str, Any], path: str = "") -> T:
         raise ConfigError(f"{path or cls.__name__} lacks {', '.join(missing)} (needed by {cls.__name__})")
     try:
         return cls(**values)
+    except ConfigError as error:
+        error.args = (f"{path}: {error}" if path else str(error),)
+        raise
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path or cls.__name__}: {error}") from error
 

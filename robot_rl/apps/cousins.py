@@ -24,24 +24,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Column, Table
 
-from robot_rl.apps.config import compose, positive
+from data.journal import lock_file
+from robot_rl.apps.config import compose, make_folder, positive
 from robot_rl.apps.cousins_config import CousinsConfig
 from robot_rl.apps.cousins_files import FAMILY, POLICY
 from robot_rl.apps.cousins_gallery import write_gallery
-from robot_rl.apps.cousins_work import STAGES, CousinsWork
+from robot_rl.apps.cousins_work import STAGES, CousinsWork, read_library
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.files import write_file
-from sim.assets.library import Library
 from sim.cousins.generate import in_processes, on_ray
 
-SETTINGS = "settings.json"
+SETTINGS, LOCK = "settings.json", ".lock"
 PATHS = {"make": ("SCAN", "WORK"), "scan": ("SCAN", "WORK"), "capture": ("SCAN",), "assets": ()}
 """Which folders a stage is given; WORK alone where nothing else is said."""
 
@@ -70,7 +71,6 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     paths = [Path(word) for word in args.words if "=" not in word]
     words = [word for word in args.words if "=" in word]
-    config = compose("cousins", words, CousinsConfig)
     wanted = PATHS.get(args.stage, ("WORK",))
     if len(paths) != len(wanted):
         raise ConfigError(
@@ -79,17 +79,41 @@ def run(args: argparse.Namespace) -> int:
     if args.stage == "capture":
         return _capture(paths[0], args, console)
     if args.stage == "assets":
-        console.print(_listing(config))
+        console.print(_listing(compose("cousins", words, CousinsConfig), console))
         return 0
+    folder = paths[-1]
+    if args.stage in ("make", "scan"):
+        make_folder(folder)
+    elif not folder.is_dir():
+        raise ConfigError(f"no folder {folder}; begin with: robot-rl cousins scan SCAN {folder}")
+    if args.stage == "gallery" and not (words or args.parts or args.task):  # reads alone, so also while others write
+        console.print(f"gallery: {write_gallery(folder)}")
+        return 0
+    with _alone(folder):
+        _work(args, paths, words, console)
+    return 0
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other process makes stages in `folder` meanwhile; `DataError` when one does."""
+    lock = lock_file(folder / LOCK)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _work(args: argparse.Namespace, paths: Sequence[Path], words: Sequence[str], console: Console) -> None:
+    """The stage (or all) that is asked for."""
+    folder = paths[-1]
     places = on_ray if args.ray else in_processes(args.jobs)
-    words = _settings(paths[-1], words)
-    work = CousinsWork(paths[-1], compose("cousins", words, CousinsConfig), console, args.jobs, places)
+    words = _settings(folder, words)
+    work = CousinsWork(folder, compose("cousins", words, CousinsConfig), console, args.jobs, places)
     if args.stage in ("make", "scan"):
         work.scan(paths[0])
-    if not work.folder.is_dir():
-        raise ConfigError(f"no folder {work.folder}; begin with: robot-rl cousins scan SCAN {work.folder}")
     if words:
-        write_file(work.folder / SETTINGS, json.dumps(words, indent=1) + "\n")
+        write_file(folder / SETTINGS, json.dumps(words, indent=1) + "\n")
         console.print(f"settings: {' '.join(words)}", markup=False, highlight=False)
     if args.parts:
         work.parts(args.parts)
@@ -101,12 +125,11 @@ def run(args: argparse.Namespace) -> int:
     if args.stage == "make":
         work.results()
     if args.stage in ("make", "gallery"):
-        console.print(f"gallery: {write_gallery(work)}")
+        console.print(f"gallery: {write_gallery(folder)}")
     if args.stage == "make":
-        policy, family = work.folder / POLICY, work.folder / FAMILY
+        policy, family = folder / POLICY, folder / FAMILY
         console.print(f"the policy: robot-rl evaluate {policy}")
         console.print(f"behind the guard, in real time: robot-rl up graph=deploy policy={policy} task={family}")
-    return 0
 
 
 def _settings(folder: Path, words: Sequence[str]) -> list[str]:
@@ -136,8 +159,8 @@ def _capture(target: Path, args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _listing(config: CousinsConfig) -> Table:
-    library = Library.index(config.library)
+def _listing(config: CousinsConfig, console: Console) -> Table:
+    library = read_library(config.library, console)
     table = Table(Column("asset", no_wrap=True, min_width=24), "category", "size (cm)", "opens", "affordances")
     for row in library.rows():
         size = " x ".join(f"{100 * one:.1f}" for one in row.size_m)

@@ -8,6 +8,7 @@ from robot_rl.errors import ConfigError
 from sim.assets.library import LibraryConfig
 from sim.cousins.extraction import ExtractionConfig
 from sim.cousins.generate import Recipe
+from sim.cousins.looks import Encoder
 from sim.cousins.matching import MatchWeights
 from sim.cousins.plugins import Perceiver
 from sim.cousins.world import CousinWorldConfig
@@ -25,6 +26,8 @@ class CousinsConfig:
     """Which assets there are."""
     weights: MatchWeights = field(default_factory=MatchWeights)
     """What counts when an object is matched."""
+    encoder: Encoder | None = None
+    """Plug-in for matching by looks, such as `sim.cousins.plugins.Features`; counts by `weights.appearance`."""
     recipe: Recipe = field(default_factory=Recipe)
     """What is generated."""
     starts: CousinWorldConfig = field(default_factory=CousinWorldConfig)
@@ -48,3 +51,11 @@ class CousinsConfig:
                 "demonstrations and evaluations must be at least 1, noise not negative; got "
                 f"{self.demonstrations}, {self.evaluations}, {self.noise}"
             )
+        if self.weights.appearance > 0 and self.encoder is None:
+            raise ConfigError(
+                "weights.appearance needs an image encoder with weights on disk:"
+                " 'encoder={_target_: sim.cousins.plugins.Features, weights: FOLDER}' (facebook/dinov2-small, say);"
+                " weights.appearance=0 leaves looks out"
+            )
+        if self.encoder is not None and self.weights.appearance == 0:
+            raise ConfigError("an encoder is set but counts for nothing; say weights.appearance=0.5, or encoder=null")

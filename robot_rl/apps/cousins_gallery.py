@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from data.store import EpisodeStore
 from robot_rl.apps.cousins_files import EPISODES, EXTRACTION, MATCHES, RESULTS, SCAN, SCENE, SCENES, TASK
-from robot_rl.apps.cousins_work import CousinsWork
 from robot_rl.apps.page import page, picture
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.files import read_object, write_file
@@ -32,9 +31,8 @@ APART_M = 0.002
 PICTURE_HW = (240, 320)
 
 
-def write_gallery(work: CousinsWork) -> Path:
+def write_gallery(folder: Path) -> Path:
     """Write gallery.html in the work folder from whatever stages are there; returns its path."""
-    folder = work.folder
     parts = [f"<h1>{html.escape(folder.resolve().name)}</h1>", _scan(folder), _matches(folder), _scenes(folder)]
     write_file(folder / "gallery.html", page("cousins", parts))
     return folder / "gallery.html"

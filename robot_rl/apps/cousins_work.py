@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from data.store import EpisodeStore
 from robot_rl.apps.config import compose, make_folder
@@ -52,13 +60,14 @@ from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from robot_rl.files import digest, made_from, read_object, renew, write_file
 from robot_rl.statistics import wilson_interval
 from robot_rl.typed import to_plain
-from sim.assets.library import Library
+from sim.assets.library import Library, LibraryConfig
 from sim.cousins.asking import read_task, suggestions
 from sim.cousins.counts import read_counts
 from sim.cousins.extraction import ExtractionConfig, extract
 from sim.cousins.family import CousinTask, cousin_task
 from sim.cousins.generate import Order, Recipe, Run, generate
-from sim.cousins.matching import Candidate, load_seen, match
+from sim.cousins.looks import Looks
+from sim.cousins.matching import Candidate, Seen, load_seen, match
 from sim.cousins.physics import PhysicsPosterior, PhysicsPrior
 from sim.cousins.scan import Scan, write_scan
 from sim.cousins.scan_folder import read_scan
@@ -75,6 +84,7 @@ class CousinsWork:
 
     def __init__(self, folder: Path, config: CousinsConfig, console: Console, jobs: int = 1, run: Run = map) -> None:
         self.folder, self.config, self.console, self.jobs, self._run = folder, config, console, jobs, run
+        self._told: set[str] = set()
 
     def scan(self, source: Path) -> None:
         """Check the scan in `source` and take a copy of it, unless it has been taken (and perhaps corrected) before."""
@@ -116,7 +126,11 @@ class CousinsWork:
             raise DataError(f"{source} is not there; begin with: robot-rl cousins scan FOLDER {self.folder}")
         scene = extract(source, self.folder / EXTRACTION, self._extraction())
         if not scene.objects:
-            raise DataError(f"nothing stands on anything in {source}; look at {self.folder / EXTRACTION}/overlay.png")
+            least = self.config.extraction.separation.min_points
+            raise DataError(
+                f"nothing stands on anything in {source}: things are what has {least} or more points on a table"
+                f" (extraction.separation.min_points); look at {self.folder / EXTRACTION}/overlay.png"
+            )
         return scene
 
     def parts(self, texts: Sequence[str]) -> None:
@@ -163,13 +177,11 @@ class CousinsWork:
         """Each object's assets, nearest first; published in matches.json, and as that was corrected by hand."""
         scene, folder, path = self.scene(), self.folder / EXTRACTION, self.folder / MATCHES
         self._renew(path, self._matches_origin())
-        library = Library.index(self.config.library)
+        library = read_library(self.config.library, self.console)
         for note in library.notes():
-            self.console.print(f"[dim]{note}[/dim]")
-        found = {
-            one.name: match(load_seen(folder, scene, one.name), library.assets, self.config.weights)
-            for one in self._track(scene.objects, "match")
-        }
+            self._tell(f"[dim]{note}[/dim]")
+        seen, weights, looks = self._seen(scene, folder), self.config.weights, self._looks()
+        found = {one.object.name: match(one, library.assets, weights, looks) for one in self._track(seen, "match")}
         if path.exists():
             kept = read_object(path)
             return {
@@ -182,8 +194,21 @@ class CousinsWork:
         write_file(path, json.dumps(rows, indent=1) + "\n")
         return found
 
+    def _seen(self, scene: Scene, folder: Path) -> list[Seen]:
+        """All objects; where looks count, with their pixels, and who has none is said."""
+        color = None if self.config.encoder is None else read_scan(self.folder / SCAN).views[0].color
+        found = [load_seen(folder, scene, one.name, color) for one in scene.objects]
+        unseen = ", ".join(one.object.name for one in found if one.crop is None)
+        if color is not None and unseen:
+            self._tell(f"[yellow]no pixels in the first view, so looks do not count: {unseen}[/yellow]")
+        return found
+
+    def _looks(self) -> Looks | None:
+        return None if self.config.encoder is None else Looks(self.config.encoder)
+
     def _matches_origin(self) -> str:
-        return digest(self._scene_text(), self.config.library, self.config.weights)
+        encoder = () if self.config.encoder is None else (self.config.encoder,)
+        return digest(self._scene_text(), self.config.library, self.config.weights, *encoder)
 
     def posterior(self) -> PhysicsPosterior | None:
         """What identification says of the arm: fitted to the scan's log where nobody has identified it since."""
@@ -205,7 +230,7 @@ class CousinsWork:
         if recipe.physics != PhysicsPrior():
             return recipe
         posterior = self.posterior()
-        self.console.print(f"physics: {'stated priors' if posterior is None else f'the arm as {POSTERIOR} has it'}")
+        self._tell(f"physics: {'stated priors' if posterior is None else f'the arm as {POSTERIOR} has it'}")
         return recipe if posterior is None else replace(recipe, physics=posterior)
 
     def scenes(self) -> Path:
@@ -301,10 +326,24 @@ class CousinsWork:
             self.console.print(f"{path.name}: made anew, what it rests on has changed")
         return is_old
 
+    def _tell(self, text: str) -> None:
+        """What several stages have to say is said once."""
+        if text not in self._told:
+            self.console.print(text)
+        self._told.add(text)
+
     def _track(self, items: Any, title: str, total: int | None = None) -> Any:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console) as bars:
             yield from bars.track(items, total=total or len(items), description=title)
+
+
+def read_library(config: LibraryConfig, console: Console) -> Library:
+    """All assets, with a clock beside what takes long."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        bars.add_task("library")
+        return Library.index(config, lambda text: bars.console.print(text, markup=False, highlight=False))
 
 
 Stage = Callable[[CousinsWork], Any]

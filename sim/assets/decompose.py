@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +39,20 @@ class DecompositionConfig:
             raise ConfigError(f"need threshold in [0.01, 1], max_pieces >= 1, hollow in [0, 1); got {self}")
 
 
-def decompose(mesh: Mesh, config: DecompositionConfig) -> list[FloatArray]:
-    """Vertices (N, 3) of convex pieces; the hull alone for what is convex enough."""
+def silent(text: str) -> None:
+    """Says nothing."""
+
+
+def decompose(mesh: Mesh, config: DecompositionConfig, say: Callable[[str], None] = silent) -> list[FloatArray]:
+    """Vertices (N, 3) of convex pieces; the hull alone for what is convex enough. `say` is told of a long search."""
     whole = hull(mesh.vertices_m)
     if abs(volume(mesh)) >= (1.0 - config.hollow) * volume(whole):
         return [whole.vertices_m]
     path = config.cache / f"{_key(mesh, config)}.npz"
     if not path.exists():
+        say(
+            f"{len(mesh.faces)} triangles are cut into convex pieces by CoACD: may take minutes, kept in {config.cache}"
+        )
         _save(path, _run(mesh, config))
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -57,7 +65,7 @@ def _run(mesh: Mesh, config: DecompositionConfig) -> list[FloatArray]:
     try:
         coacd = importlib.import_module("coacd")
     except ImportError as error:
-        raise ConfigError("convex decomposition needs CoACD: `pip install coacd`, or decompose=false") from error
+        raise ConfigError("convex decomposition needs CoACD: `pip install coacd`, or decomposition: null") from error
     coacd.set_log_level("error")
     found = coacd.run_coacd(
         coacd.Mesh(mesh.vertices_m, mesh.faces),

@@ -4,13 +4,16 @@
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, Self
+from collections.abc import Iterator
+from typing import Any, ClassVar, Self
 
 import mujoco
 import numpy as np
 
 from robot_rl.errors import ConfigError
+from robot_rl.typed import to_plain
 from sim.assets.asset import Affordance, Asset, AssetJoint
 
 Vector3 = tuple[float, float, float]
@@ -49,7 +52,8 @@ class Family(ABC):
         return ()
 
     def asset(self, name: str) -> Asset:
-        """The library's entry."""
+        """The library's entry; `ConfigError` for parameters that are no numbers."""
+        require(all(map(math.isfinite, _numbers(to_plain(self)))), f"parameters must be finite numbers; got {self}")
         return Asset(name, self.category, "generated", self.half_extents_m, self.build, self.joints, self.affordances)
 
 
@@ -57,6 +61,15 @@ def require(condition: bool, what: str) -> None:
     """Refuse parameters that are no object."""
     if not condition:
         raise ConfigError(what)
+
+
+def _numbers(plain: Any) -> Iterator[float]:
+    """All numbers in plain data."""
+    if isinstance(plain, float | int):
+        yield plain
+    elif isinstance(plain, list | dict):
+        for one in plain.values() if isinstance(plain, dict) else plain:
+            yield from _numbers(one)
 
 
 def uniform(rng: np.random.Generator, low: float, high: float) -> float:

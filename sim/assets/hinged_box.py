@@ -30,6 +30,10 @@ def add_tray(part: Part, center_m: Vector3, half_m: Vector3, wall_m: float) -> N
         part.box((cx, cy + side * (y - t), cz + t), (x - 2 * t, t, z - t), WOOD)
 
 
+LID_GAP_M = 0.001
+"""Half of it above and below the lid is free."""
+
+
 @dataclass(frozen=True)
 class HingedBox(Family):
     """A box whose whole top is a lid."""
@@ -54,6 +58,7 @@ class HingedBox(Family):
     def __post_init__(self) -> None:
         x, y, z = self.half_m
         require(min(x, y) > 2 * self.wall_m > 0, f"walls of {self.wall_m} m leave no room; got {self}")
+        require(self.lid_m > LID_GAP_M and self.open_rad > 0, f"lid_m > {LID_GAP_M}, open_rad > 0 needed; got {self}")
         require(-z + self.wall_m < self.lid_top_m - self.lid_m < self.lid_top_m <= z, f"the lid is no lid; got {self}")
 
     @classmethod
@@ -69,7 +74,7 @@ class HingedBox(Family):
     @classmethod
     def fitted(cls, half_extents_m: Vector3) -> Self:
         wall = min(0.008, 0.15 * min(half_extents_m))
-        return cls(half_extents_m, half_extents_m[2], wall, wall, handle=None)
+        return cls(half_extents_m, half_extents_m[2], max(wall, 2 * LID_GAP_M), wall, handle=None)
 
     @property
     def half_extents_m(self) -> Vector3:
@@ -91,7 +96,7 @@ class HingedBox(Family):
         add_tray(root, (0.0, 0.0, (mouth - z) / 2), (x, y, (mouth + z) / 2), self.wall_m)
         root.site("opening", (0, 0, mouth))
         root.site("rim", (0, 0, mouth))
-        center, half = (0, 0, self.lid_top_m - self.lid_m / 2), (x, y, self.lid_m / 2 - 0.0005)
+        center, half = (0, 0, self.lid_top_m - self.lid_m / 2), (x, y, (self.lid_m - LID_GAP_M) / 2)
         edge = LID_EDGES[self.hinge]
         lid = root.leaf("lid", center, half, "+z", edge, self.open_rad, LID_HINGE)
         lid.box(center, half, WOOD)

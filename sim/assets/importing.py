@@ -15,8 +15,8 @@ import numpy as np
 from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from robot_rl.types import FloatArray
 from sim.assets.asset import CATEGORIES, Affordance, AffordanceKind, Asset, AssetJoint, PartKind
-from sim.assets.decompose import DecompositionConfig, decompose
-from sim.assets.geometry import Mesh, collides
+from sim.assets.decompose import DecompositionConfig, decompose, silent
+from sim.assets.geometry import Mesh, collides, has_surface
 from sim.assets.recast import Pieces, Recast, mass_densities, recast, volumes
 from sim.assets.shapes import AXES
 
@@ -67,16 +67,18 @@ class ImportConfig:
         """The asset's model; `DataError` when the file is missing or malformed."""
         return self.read()[0]
 
-    def read(self) -> tuple[mujoco.MjSpec, FloatArray]:
-        """The asset's model and its half extents (3,)."""
+    def read(self, say: Callable[[str], None] = silent) -> tuple[mujoco.MjSpec, FloatArray]:
+        """The asset's model and its half extents (3,); `say` is told of what takes long."""
         spec = _reader(self.path)(self.path)
         try:
             model = spec.compile()
         except ValueError as error:
             raise DataError(f"{self.path} does not compile: {error}") from error
+        if not any(has_surface(model, geom) for geom in range(model.ngeom)):
+            raise DataError(f"{self.path} has no closed shapes: no boxes, spheres, cylinders, capsules or meshes")
         plain = Recast((), self.rotation, np.full(3, self.unit_m))
         self._check(model, 2 * recast(model, np.ones(model.ngeom), plain)[1])
-        pieces = _pieces(model, self.decomposition)
+        pieces = _pieces(model, self.decomposition, lambda text: say(f"{self.path.name}: {text}"))
         return recast(model, self._densities(model, spec, pieces), replace(plain, pieces=pieces))
 
     def _check(self, model: mujoco.MjModel, size_m: FloatArray) -> None:
@@ -86,7 +88,8 @@ class ImportConfig:
         low, high = SIZES_M
         if not low <= size_m.max() <= high:
             size = " x ".join(f"{one:.3g}" for one in size_m)
-            raise DataError(f"{self.path} is {size} m large; set unit_m: 0.001 if it is in millimetres")
+            hint = "0.001 if it is in millimetres" if size_m.max() > high else "1 if it is in metres"
+            raise DataError(f"{self.path} is {size} m large; set unit_m: {hint}")
 
     def _densities(self, model: mujoco.MjModel, spec: mujoco.MjSpec, pieces: Pieces) -> FloatArray:
         filled = volumes(model, pieces) * self.unit_m**3
@@ -100,13 +103,13 @@ class ImportConfig:
         return mass_densities(model, spec, pieces) / self.unit_m**3
 
 
-def import_asset(config: ImportConfig) -> Asset:
+def import_asset(config: ImportConfig, say: Callable[[str], None] = silent) -> Asset:
     """Read a file once to see that it is sound, and enter it into the library.
 
     Sites called `handle...`, `rim...`, `opening...`, `grasp...` or `tip...` are its affordances. Of its joints those
     count that are shut at one end of their range: slides as drawers, hinges about z as doors, other hinges as lids.
     """
-    spec, half = config.read()
+    spec, half = config.read(say)
     x, y, z = map(float, half)
     joints = tuple(found for joint in spec.joints if (found := _asset_joint(joint)))
     name = f"user/{config.name or config.path.stem}"
@@ -132,7 +135,9 @@ def _affordances(spec: mujoco.MjSpec) -> tuple[Affordance, ...]:
     return tuple(found)
 
 
-def _pieces(model: mujoco.MjModel, config: DecompositionConfig | None) -> dict[int, list[FloatArray]]:
+def _pieces(
+    model: mujoco.MjModel, config: DecompositionConfig | None, say: Callable[[str], None]
+) -> dict[int, list[FloatArray]]:
     if config is None:
         return {}
     pieces = {}
@@ -141,7 +146,7 @@ def _pieces(model: mujoco.MjModel, config: DecompositionConfig | None) -> dict[i
             mesh = int(model.geom_dataid[geom])
             vertices = model.mesh_vert[model.mesh_vertadr[mesh] :][: model.mesh_vertnum[mesh]]
             faces = model.mesh_face[model.mesh_faceadr[mesh] :][: model.mesh_facenum[mesh]]
-            pieces[geom] = decompose(Mesh(vertices.astype(np.float64), faces.astype(np.int64)), config)
+            pieces[geom] = decompose(Mesh(vertices.astype(np.float64), faces.astype(np.int64)), config, say)
     return pieces
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from robot_rl.errors import ConfigError, UnknownNameError
 from sim.assets.asset import CATEGORIES, Asset
+from sim.assets.decompose import silent
 from sim.assets.generators import generate_all
 from sim.assets.importing import ImportConfig, import_asset
 from sim.assets.packages import PACKAGED, package_folder
@@ -57,15 +58,15 @@ class Library:
             self._assets[asset.name] = asset
 
     @classmethod
-    def index(cls, config: LibraryConfig | None = None) -> Library:
-        """Everything that `config` asks for and that is installed."""
+    def index(cls, config: LibraryConfig | None = None, say: Callable[[str], None] = silent) -> Library:
+        """Everything that `config` asks for and that is installed; `say` is told of what takes long."""
         config = config or LibraryConfig()
         assets = list(generate_all(config.per_category, config.seed))
         folders: Mapping[str, object] = {}
         if config.packages:
             folders = {name: package_folder(name) for name in sorted({one.package for one in PACKAGED})}
             assets += [one.asset() for one in PACKAGED if folders[one.package] is not None]
-        assets += [import_asset(one) for one in config.user]
+        assets += [import_asset(one, say) for one in config.user]
         return cls(assets, [name for name, folder in folders.items() if folder is None])
 
     def __len__(self) -> int:

@@ -50,7 +50,7 @@ class Mug(Family):
     def __post_init__(self) -> None:
         require(0 < 2 * self.wall_m < min(self.radius_m, self.height_m), f"walls leave no room; got {self}")
         require(self.reach_m == 0 or self.reach_m > self.handle_m, f"the handle leaves no hole; got {self}")
-        require(2 * self.handle_m < self.handle_height_m <= self.height_m, f"the handle is too high or low; got {self}")
+        require(0 < 2 * self.handle_m < self.handle_height_m <= self.height_m, f"the handle does not fit; got {self}")
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> Self:

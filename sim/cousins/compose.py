@@ -16,6 +16,7 @@ import mujoco
 import numpy as np
 
 from robot_rl import frames
+from robot_rl.errors import DataError
 from robot_rl.types import FloatArray
 from sim.arm import ArmModel
 from sim.assets.asset import ROOT, Affordance
@@ -139,10 +140,14 @@ def _place(
     """Attach one asset under its object's name, with factors of `physics` applied."""
     name, asset = choice.object.name, choice.asset
     model = asset.build()
-    _draw_what_collides(model)
+    draw_what_collides(model)
     _apply(physics, model)
-    _tint(model, choice.color_rgb, rng.normal(0.0, appearance.color_noise, 3))
-    mass_kg = float(model.compile().body(ROOT).subtreemass[0])
+    tint(model, choice.color_rgb, rng.normal(0.0, appearance.color_noise, 3))
+    try:
+        mass_kg = float(model.compile().body(ROOT).subtreemass[0])
+    except ValueError as error:
+        size = " x ".join(f"{2000 * half:.1f}" for half in asset.half_extents_m)
+        raise DataError(f"{name}: {asset.name} cannot be built {size} mm large; correct its box ({error})") from error
     is_hung = any(one.kind == "hanging" for one in choice.relations)
     is_loose = not asset.joints and mass_kg <= PAYLOAD_KG and not is_hung
     frame = spec.worldbody.add_frame(pos=list(choice.pose_base[:3]), quat=list(choice.pose_base[3:]))
@@ -164,7 +169,7 @@ def _place(
     )
 
 
-def _tint(model: mujoco.MjSpec, color_rgb: Vector3 | None, shift: FloatArray) -> None:
+def tint(model: mujoco.MjSpec, color_rgb: Vector3 | None, shift: FloatArray) -> None:
     """Shift all colours alike, by `shift` (3,) from where the median one is `color_rgb`."""
     if color_rgb is not None:
         own = [geom.rgba[:3] for geom in model.geoms if geom.group == VISUAL_GROUP]
@@ -173,7 +178,7 @@ def _tint(model: mujoco.MjSpec, color_rgb: Vector3 | None, shift: FloatArray) ->
         geom.rgba[:3] = np.clip(geom.rgba[:3] + shift, 0.0, 1.0)
 
 
-def _draw_what_collides(model: mujoco.MjSpec) -> None:
+def draw_what_collides(model: mujoco.MjSpec) -> None:
     """Bodies without geoms for the eye show those that collide."""
     for body in model.bodies:
         if all(geom.group != VISUAL_GROUP for geom in body.geoms):

@@ -30,6 +30,7 @@ from sim.cousins.perception import masks_of, named, perceive, read_percept, writ
 from sim.cousins.planes import PlaneConfig, find_supports
 from sim.cousins.plugins import Perceiver, Percept
 from sim.cousins.projection import label_pixels, silhouette
+from sim.cousins.refining import refined
 from sim.cousins.robot_mask import without_robot
 from sim.cousins.scan import Scan
 from sim.cousins.scan_folder import read_scan
@@ -99,7 +100,8 @@ class _Extraction:
     """The steps, each a file and what is read from it."""
 
     def __init__(self, folder: Path, work: Path, config: ExtractionConfig, scan: Scan) -> None:
-        self._work, self._config, self._scan = work, config, without_robot(scan)
+        self._work, self._config = work, config
+        self._scan = refined(without_robot(scan), config.fusion.max_range_m)
         self._step = Steps(work)
         self._sources = sorted(path for path in folder.iterdir() if path.is_file())
 

@@ -7,7 +7,7 @@ first, so that nothing has to be downloaded, and appearance is a term for those 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from sim.assets.geometry import Mesh, seen_from
 from sim.cousins import terms
 from sim.cousins.orientation import Orientation, box_fits, pose_base, refine
 from sim.cousins.profiles import AssetProfile, Profile, asset_profile, object_profile
+from sim.cousins.projection import framed
 from sim.cousins.scene import Pose, Scene, SceneObject, View
 
 MIN_POINTS = 16
@@ -49,7 +50,7 @@ class MatchWeights:
     silhouette: float = 0.5
     """Another outline, in the view that the mask is of."""
     appearance: float = 0.0
-    """Another look, by an encoder such as DINOv2: needs one."""
+    """Another look, by an encoder such as DINOv2: needs one (0.5 makes it count as much as shape)."""
 
     def __post_init__(self) -> None:
         if min(asdict(self).values()) < 0 or max(asdict(self).values()) <= 0:
@@ -57,10 +58,10 @@ class MatchWeights:
 
 
 class Appearance(Protocol):
-    """An encoder that compares pictures: not part of the default installation."""
+    """Compares pictures: `sim.cousins.looks.Looks` by an encoder, which is not part of the default installation."""
 
-    def __call__(self, crop: NDArray[np.uint8], asset: Asset, pose_base: FloatArray) -> float:
-        """0 (the same) ... 1: of an object's crop (H, W, 3) and the asset at that pose (7,)."""
+    def __call__(self, seen: Seen, asset: Asset, pose_base: FloatArray) -> float:
+        """0 (the same) ... 1: of an object that has a crop and the asset at that pose (7,)."""
         ...
 
 
@@ -106,8 +107,8 @@ class Candidate:
     """Along the asset's own axes, to fill the object's box."""
 
 
-def load_seen(folder: Path, scene: Scene, name: str) -> Seen:
-    """An object of a scene whose files lie in `folder`."""
+def load_seen(folder: Path, scene: Scene, name: str, color: NDArray[np.uint8] | None = None) -> Seen:
+    """An object of a scene whose files lie in `folder`; with the first view's `color` (H, W, 3) also its crop."""
     objects = {one.name: one for one in scene.objects}
     if name not in objects:
         raise UnknownNameError("object", name, objects)
@@ -124,7 +125,8 @@ def load_seen(folder: Path, scene: Scene, name: str) -> Seen:
         if picture is None:
             raise DataError(f"{folder / seen.mask_file} is no picture")
         mask = picture > 0
-    return Seen(seen, points, view, mask)
+    found = Seen(seen, points, view, mask)
+    return found if color is None or mask is None else replace(found, crop=framed(color, mask))
 
 
 def match(
@@ -132,8 +134,8 @@ def match(
 ) -> list[Candidate]:
     """All assets, nearest first."""
     weights = weights or MatchWeights()
-    if weights.appearance > 0 and (appearance is None or seen.crop is None):
-        raise ConfigError("weights.appearance > 0 needs an encoder and the object's crop; set it to 0 or give both")
+    if weights.appearance > 0 and appearance is None:
+        raise ConfigError(f"weights.appearance = {weights.appearance:g} needs an encoder; set it to 0 or give one")
     if weights.appearance == 0:
         appearance = None
     clues = _Clues.of(seen)
@@ -180,7 +182,7 @@ def _candidate(clues: _Clues, asset: Asset, weights: MatchWeights, appearance: A
     values = _terms(clues, known, best)
     values["category"] = terms.category_term(seen.object.category, seen.object.category_confidence, asset.category)
     if appearance is not None and seen.crop is not None:
-        values["appearance"] = appearance(seen.crop, asset, pose)
+        values["appearance"] = appearance(seen, asset, pose)
     share = {name: weight for name, weight in asdict(weights).items() if name in values}
     distance = sum(weight * values[name] for name, weight in share.items()) / max(sum(share.values()), 1e-12)
     scale = np.abs(best.rotation.T) @ profile.half_m / known.half_m

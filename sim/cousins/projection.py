@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from robot_rl import frames
@@ -11,6 +12,9 @@ from robot_rl.types import BoolArray, FloatArray, IntArray
 from sim.cousins.fusion import FusionConfig, back_project, clean_depth
 from sim.cousins.scan import ScanView
 from sim.cousins.scene import View
+
+BACKGROUND = 128
+"""Grey behind what is cut out."""
 
 
 def to_camera(view: View, points_base: FloatArray) -> FloatArray:
@@ -51,3 +55,20 @@ def silhouette(mask: BoolArray, taken: BoolArray) -> BoolArray:
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(closed, outlines, -1, (1,), cv2.FILLED)
     return (closed > 0) & ~taken
+
+
+def framed(picture: NDArray[np.uint8], mask: BoolArray) -> NDArray[np.uint8] | None:
+    """What the mask (H, W) leaves of a picture (H, W, 3), in a square on grey; None if that is nothing."""
+    if picture.shape[:2] != mask.shape:  # extraction looks at coarse pictures more finely
+        picture = np.asarray(cv2.resize(picture, mask.shape[::-1]), np.uint8)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    kept = np.where(mask[:, :, None], picture, BACKGROUND).astype(np.uint8)
+    kept = kept[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    height, width = kept.shape[:2]
+    side = max(height, width)
+    square = np.full((side, side, 3), BACKGROUND, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = kept
+    return square

@@ -49,6 +49,14 @@ LEVELLED = (
 )
 
 
+OFF_CENTRE = 0.25
+"""Share of the picture by which an optical axis may be off its middle unsaid: of cameras it is a few percent."""
+OTHER_SIZE = (
+    "the picture is a part of a larger one: its optical axis is at ({:.0f}, {:.0f}) of {} x {}; if it is none, the"
+    " intrinsics are those of another resolution, and everything comes out in wrong sizes"
+)
+
+
 def read_scan(folder: Path, depth: Perceiver | None = None) -> Scan:
     """The scan in `folder`. `depth` is asked where there is a picture without depth (it must answer in metres)."""
     if not folder.is_dir():
@@ -107,6 +115,9 @@ def _read_unprepared(folder: Path, depth: Perceiver | None) -> Scan:
     check_images(color, depth_m)
     height, width = depth_m.shape
     check_intrinsics(intrinsics, (height, width))
+    _check_size(intrinsics_path, (height, width))
+    if max(abs(intrinsics[2] / width - 0.5), abs(intrinsics[3] / height - 0.5)) > OFF_CENTRE:
+        assumptions = (*assumptions, OTHER_SIZE.format(*intrinsics[2:], width, height))
     pose_path = _first(folder, POSE)
     if pose_path is None:
         pose, assumptions = pose_from_plane(depth_m, intrinsics, None), (*assumptions, LEVELLED)
@@ -161,6 +172,19 @@ def _read_intrinsics(path: Path) -> tuple[tuple[float, float, float, float], flo
                 return _from_names(path, inner), scale_m
             return _from_matrix(path, inner["data"] if isinstance(inner, Mapping) else inner), scale_m
     return _from_names(path, content), scale_m
+
+
+def _check_size(path: Path, image_hw: tuple[int, int]) -> None:
+    """`DataError` where intrinsics say that they are of pictures of another size."""
+    content = read_json(path) if path.suffix == ".json" else None
+    if not isinstance(content, Mapping) or not {"width", "height"} <= set(content):
+        return
+    said, size = (content["width"], content["height"]), (image_hw[1], image_hw[0])
+    if said != size:
+        raise DataError(
+            f"{path} is of {said[0]} x {said[1]} pixels, the pictures have {size[0]} x {size[1]}: scale fx, cx by the"
+            " width and fy, cy by the height, and correct width and height there"
+        )
 
 
 def _from_names(path: Path, content: Mapping[str, Any]) -> tuple[float, float, float, float]:

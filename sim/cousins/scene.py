@@ -29,6 +29,8 @@ PartKind = Literal["door", "drawer", "lid"]
 SupportKind = Literal["table", "floor", "wall", "shelf"]
 PartSource = Literal["user", "panel edges"]
 RelationKind = Literal["on", "inside", "against", "hanging"]
+HALF_M = (0.0005, 2.5)
+"""Smallest and largest half side of an object: below, MuJoCo takes a mesh for flat; beyond, the unit is another one."""
 CONTAINERS = ("bowl", "mug")
 """Open from above, so that what is over them is in them."""
 
@@ -44,10 +46,10 @@ class OrientedBox:
 
     def __post_init__(self) -> None:
         quat_norm = float(np.linalg.norm(self.pose_base[3:]))
-        if not np.isfinite([*self.pose_base, *self.half_extents_m]).all() or abs(quat_norm - 1.0) > 1e-3:
+        if not np.isfinite(self.pose_base).all() or abs(quat_norm - 1.0) > 1e-3:
             raise ConfigError(f"pose_base must be finite with a unit quaternion; got {self.pose_base}")
-        if min(self.half_extents_m) <= 0.0:
-            raise ConfigError(f"half_extents_m must be positive; got {self.half_extents_m}")
+        if not all(0.0 < half < np.inf for half in self.half_extents_m):
+            raise ConfigError(f"half_extents_m must be positive and finite; got {self.half_extents_m}")
 
     def corners(self) -> FloatArray:
         """The eight corners (8, 3) in the base frame."""
@@ -80,6 +82,14 @@ class Part:
     confidence: float = 1.0
     """0 ... 1; 1 for what a user said."""
 
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.axis_point_base).all() or not abs(np.linalg.norm(self.axis_base) - 1.0) < 1e-3:
+            raise ConfigError(
+                f"axis_point_base must be finite and axis_base a unit direction; got {self.axis_point_base},"
+                f" {self.axis_base}"
+            )
+        _check_share(self.confidence, "confidence of a part")
+
 
 @dataclass(frozen=True)
 class SceneObject:
@@ -111,8 +121,20 @@ class SceneObject:
             raise ConfigError(f"the name {self.name!r} of an object needs letters, digits, '_', '-' and '.' alone")
         if self.category not in (*CATEGORIES, "unknown"):
             raise UnknownNameError(f"category of {self.name}", self.category, (*CATEGORIES, "unknown"))
+        _check_share(self.category_confidence, f"category_confidence of {self.name}")
+        low, high = HALF_M
+        if not all(low <= half <= high for half in self.box.half_extents_m):
+            raise ConfigError(
+                f"half_extents_m of {self.name} must be within {low} ... {high} m (are they millimetres, or is a side"
+                f" 0?); got {self.box.half_extents_m}"
+            )
         if not all(0.0 <= one <= 1.0 for one in self.color_rgb):
             raise ConfigError(f"color_rgb of {self.name} must be within 0 ... 1, got {self.color_rgb}")
+
+
+def _check_share(value: float, what: str) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise ConfigError(f"{what} must be within 0 ... 1, got {value}")
 
 
 def check_names(things: Sequence[SceneObject | Support]) -> None:
@@ -164,6 +186,8 @@ class Scene:
 
     def __post_init__(self) -> None:
         check_names((*self.supports, *self.objects))
+        for number, one in enumerate(self.views):
+            _check_view(one, f"views[{number}]")
         names = {one.name for one in (*self.supports, *self.objects)}
         sides = {one.name for one in self.supports if one.kind == "wall"} | {one.name for one in self.objects}
         for one in self.objects:
@@ -188,6 +212,16 @@ class Scene:
         objects = {one.name: one for one in self.objects}
         below = [other for _, other in self.relations(name) if other in objects and other not in (*above, name)]
         return max((1 + self.depth(other, (*above, name)) for other in below), default=0)
+
+
+def _check_view(view: View, name: str) -> None:
+    pose, (fx, fy, *_) = view.pose_base_camera, view.intrinsics
+    if not np.isfinite(pose).all() or abs(np.linalg.norm(pose[3:]) - 1.0) > 1e-3:
+        raise ConfigError(f"{name}: pose_base_camera must be finite with a unit quaternion; got {pose}")
+    if not np.isfinite(view.intrinsics).all() or min(fx, fy, *view.image_hw) <= 0:
+        raise ConfigError(
+            f"{name}: intrinsics must be finite, fx, fy and image_hw positive; got {view.intrinsics}, {view.image_hw}"
+        )
 
 
 def write_scene(path: Path, scene: Scene) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from data.journal import lock_file
 from robot_rl.apps.cli import main
 from robot_rl.apps.cousins_config import CousinsConfig
 from robot_rl.apps.cousins_work import CousinsWork
@@ -69,6 +70,7 @@ def test_one_command_ends_in_a_policy_and_a_page(
     assert main(["cousins", "make", str(scan), str(work), *SMALL, "--jobs", "1"]) == 0
     said = capsys.readouterr().out
     assert "the first that the scene suggests" in said and "demonstrations:" in said
+    assert said.count("physics: ") == 1
     assert json.loads((work / "task.json").read_text())["_target_"].endswith("PutIn")
     assert len(list((work / "scenes").glob("scene_*/scene.xml"))) == 2
     assert (work / "policy" / "checkpoints" / "step_000000003" / "policy.safetensors").exists()
@@ -212,3 +214,33 @@ def test_the_users_count_of_parts_is_kept_with_the_work(tmp_path: Path) -> None:
     assert main(["cousins", "extract", str(work)]) == 0  # and stays, whereas what was wrong is forgotten
     assert [part.source for part in read_scene(work / "extraction" / "scene.json").objects[0].parts] == ["user"]
     assert main(["cousins", "extract", str(work), "--parts", "object_0:windows=1"]) == 2
+
+
+def test_two_at_once_do_not_work_in_one_folder(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work = tmp_path / "work"
+    assert main(["cousins", "scan", str(scan), str(work)]) == 0
+    held = lock_file(work / ".lock")
+    for words in (["scan", str(scan)], ["extract"]):
+        assert main(["cousins", *words, str(work)]) == 2
+        assert "by another process; stop that one first" in capsys.readouterr().err.replace("\n", " ")
+    assert main(["cousins", "gallery", str(work)]) == 0  # which reads alone
+    os.close(held)
+    assert main(["cousins", "extract", str(work)]) == 0
+
+
+def test_looks_count_with_an_encoder_and_never_without(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = tmp_path / "work"
+    assert main(["cousins", "scan", str(scan), str(work)]) == 0
+    encoder = f"encoder={{_target_: sim.cousins.plugins.Features, weights: {tmp_path}}}"
+    for words, message in (
+        (["weights.appearance=0.5"], "sim.cousins.plugins.Features"),
+        ([encoder], "weights.appearance=0.5"),
+        ([encoder, "weights.appearance=0.5", "library.per_category=1"], "huggingface-cli download"),
+    ):
+        assert main(["cousins", "match", str(work), *words]) == 2
+        assert message in capsys.readouterr().err
+    assert not (work / "matches.json").exists()
+    assert main(["cousins", "match", str(work), "weights.appearance=0.3"]) == 2  # with the encoder that is kept
+    assert "huggingface-cli download" in capsys.readouterr().err

@@ -179,6 +179,17 @@ def test_the_round_socket_has_its_holes_width() -> None:
             assert (data.ncon == 0) == fits
 
 
+@pytest.mark.parametrize("category", FAMILIES)
+def test_what_is_fitted_to_a_small_box_compiles_or_is_refused(category: str) -> None:
+    """Six millimetres are too small for some, and no reason for an error of MuJoCo's."""
+    for half in ((0.003, 0.003, 0.003), (0.05, 0.05, 0.003), (0.003, 0.05, 0.05)):
+        try:
+            model = FAMILIES[category].fitted(half).asset("small").build().compile()
+        except ConfigError:
+            continue
+        assert model.body_mass.sum() > 0
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -190,6 +201,12 @@ def test_the_round_socket_has_its_holes_width() -> None:
         lambda: Cabinet(panels=(Panel("door", (0.3, 0.0), (0.1, 0.1), handle=Handle()),)),
         lambda: Box((0.1, 0.1, 0.0)),
         lambda: Tool("screwdriver", head_m=0.1),
+        lambda: Mug(handle_m=-0.01),
+        lambda: HingedBox(lid_m=0.0005),
+        lambda: HingedBox(open_rad=0.0),
+        lambda: Box((0.1, float("nan"), 0.1)).asset("x"),
+        lambda: Cabinet(panels=(Panel("door", (0.0, float("inf")), (0.05, 0.05)),)).asset("x"),
+        lambda: Peg(length_m=float("inf")).asset("x"),
     ],
 )
 def test_impossible_parameters_are_refused(make: object) -> None:

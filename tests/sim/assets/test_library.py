@@ -109,10 +109,13 @@ def test_an_l_shape_is_cut_into_convex_pieces_of_its_volume(l_shape: ImportConfi
     assert model.body_mass.sum() == pytest.approx(0.25, rel=1e-3)
 
 
-def test_results_are_kept_on_disk(l_shape: ImportConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    import_asset(l_shape)
+def test_results_are_kept_on_disk_and_a_search_is_said(l_shape: ImportConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    Library.index(LibraryConfig(per_category=0, packages=False, user=(l_shape,)), said.append)
+    assert len(said) == 1 and said[0].startswith("bracket.obj: ") and "CoACD" in said[0]
     monkeypatch.setattr(decompose_module, "_run", lambda *_: pytest.fail("it was cut again"))
-    import_asset(l_shape)
+    import_asset(l_shape, said.append)
+    assert len(said) == 1
     assert l_shape.decomposition is not None
     (stored,) = l_shape.decomposition.cache.glob("*.npz")
     stored.write_bytes(b"not an archive")
@@ -185,7 +188,8 @@ def test_meshes_of_a_ros_package_are_found(tmp_path: Path, place: str) -> None:
         ("a.stl", "solid of nothing", "no mesh|triangles"),
         ("a.xml", "<mujoco><worldbody>", "no model"),
         ("a.urdf", "<robot/>", "no model|does not compile|no closed shapes"),
-        ("a.xml", "<mujoco/>", "no closed shapes"),
+        ("a.xml", "<mujoco/>", "a.xml has no closed shapes"),
+        ("a.xml", "<mujoco><worldbody><geom size='.0001'/></worldbody></mujoco>", "unit_m: 1 if it is in metres"),
         ("a.obj", L_SHAPE_MM, r"60 x 60 x 30 m large; set unit_m: 0\.001"),
         ("a.xml", "<mujoco><worldbody><geom size='.1' contype='0' conaffinity='0'/></worldbody></mujoco>", "collides"),
         ("a.urdf", PACKAGED_BOX, "package://lab/meshes/b.obj is not below a folder lab"),

@@ -217,3 +217,16 @@ def test_numbers_go_from_left_to_right_and_leave_small_things_out() -> None:
     labels = np.repeat([5, 3, 4], [10, 10, 10])
     labels[29] = 0
     assert in_order(points, labels, 2)[[0, 10, 20, 29]].tolist() == [2, 0, 1, -1]
+
+
+def test_pictures_of_160_by_120_pixels_show_the_same_things(tmp_path: Path) -> None:
+    table, scan = looked()
+    (fine,) = scan.views
+    fx, fy, cx, cy = fine.view.intrinsics
+    color, depth = (np.ascontiguousarray(one[2::4, 2::4]) for one in (fine.color, fine.depth_m))
+    coarse = replace(fine.view, intrinsics=(fx / 4, fy / 4, (cx - 2) / 4, (cy - 2) / 4), image_hw=(120, 160))
+    write_scan(tmp_path, replace(scan, views=(replace(fine, color=color, depth_m=depth, view=coarse),)))
+    scene = extract(tmp_path, tmp_path / "work", CONFIG)
+    assert len(scene.objects) == len(table.placed)
+    assert max(nearest(scene, one)[2] for one in table.placed) < 0.01
+    assert scene.assumptions == ("160 x 120 pixels are few: interpolated to 480 x 360",)

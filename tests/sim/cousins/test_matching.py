@@ -213,7 +213,7 @@ def test_appearance_must_be_given_to_count() -> None:
         match(seen, ASSETS[:1], MatchWeights(appearance=1.0))
     seen = replace(seen, crop=np.zeros((4, 4, 3), np.uint8))
 
-    def same(crop: object, asset: Asset, pose: FloatArray) -> float:
+    def same(seen: Seen, asset: Asset, pose: FloatArray) -> float:
         return 0.25
 
     (found,) = match(seen, ASSETS[:1], MatchWeights(appearance=1.0), same)

@@ -194,6 +194,12 @@ MENDS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: (f / "intrinsics.json").write_text('{"fx": 9, "fy": 9, "cx": 9, "cy": 9, "depth_scale": null}'),
         "depth_scale_m must be metres per unit .* got None",
     ),
+    "intrinsics that say they are of another size": (
+        lambda f: (f / "intrinsics.json").write_text(
+            '{"fx": 100, "fy": 110, "cx": 32, "cy": 24, "width": 640, "height": 480}'
+        ),
+        r"of 640 x 480 pixels, the pictures have \d+ x \d+: scale fx",
+    ),
     "no JSON": (lambda folder: (folder / "intrinsics.json").write_text("{"), r"intrinsics\.json"),
     "quaternion": (
         lambda f: (f / "pose.json").write_text('{"pose": [0, 0, 1, 2, 0, 0, 0]}'),
@@ -249,3 +255,12 @@ def test_several_views_need_poses_and_a_named_log_must_exist(tmp_path: Path) -> 
         Scan(())
     with pytest.raises(DataError, match="no folder"):
         read_scan(tmp_path / "absent")
+
+
+def test_an_optical_axis_far_from_the_middle_is_told(tmp_path: Path) -> None:
+    """Intrinsics of twice the resolution still fall on the picture."""
+    folder = unprepared(tmp_path, pose__txt="0 0 1 0 1 0 0")
+    assert read_scan(folder).assumptions == ()
+    (folder / "intrinsics.json").write_text('{"fx": 200, "fy": 220, "cx": 63.5, "cy": 47.5}')
+    (said,) = read_scan(folder).assumptions
+    assert "intrinsics are those of another resolution" in said
