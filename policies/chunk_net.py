@@ -63,7 +63,11 @@ class ChunkSampler(nn.Module):
         """As `propose`, without gradients."""
         return self.propose(*args, **kwargs)
 
-    def propose(
+    def propose(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Chunks (B, H, A) for what `request` takes."""
+        return self.answer(self.request(*args, **kwargs))
+
+    def request(
         self,
         observation: Mapping[str, Tensor],
         goal: Mapping[str, Tensor] | None,
@@ -71,8 +75,8 @@ class ChunkSampler(nn.Module):
         generator: torch.Generator | None = None,
         prefix: Tensor | None = None,
         fresh: Tensor | None = None,
-    ) -> Tensor:
-        """Chunks (B, H, A) from unit Gaussian `noise` of that shape; observations each (B, T, ...), goal (B, ...).
+    ) -> Request:
+        """For chunks from unit Gaussian `noise` (B, H, A); observations each (B, T, ...), goal (B, ...).
 
         One observation (and goal) does for any number of chunks, and is encoded once. What of `goal_arrays` the goal
         leaves out is zero.
@@ -88,7 +92,7 @@ class ChunkSampler(nn.Module):
         length = 0 if prefix is None else prefix.shape[1]
         placed = torch.zeros_like(noise) if prefix is None else functional.pad(prefix, (0, 0, 0, self.horizon - length))
         mask = (torch.arange(self.horizon, device=noise.device) < length).to(noise.dtype)
-        return self.answer(Request(observation, whole, told, noise, fresh, placed, mask.expand(len(noise), -1)))
+        return Request(observation, whole, told, noise, fresh, placed, mask.expand(len(noise), -1))
 
 
 class ChunkNet(ChunkSampler):

@@ -332,6 +332,8 @@ def test_goals_speak_of_the_chosen_elements_alone():
     assert torch.equal(tokens[0], tokens[1]) and not torch.equal(tokens[0], tokens[2])
     with pytest.raises(ConfigError, match="block_1"):
         build(ScoreConfig(inputs=InputConfig(goal_elements=("block_1*",))))
+    with pytest.raises(ConfigError, match="say nothing"):
+        build(ScoreConfig(inputs=InputConfig(goal_elements=())))
 
 
 def test_a_goal_is_dropped_whole():
@@ -386,6 +388,8 @@ def test_normalizers_travel_with_the_weights():
         lambda: ScoreConfig(steps=0),
         lambda: ScoreConfig(goal_dropout=1.5),
         lambda: ScoreConfig(goal_dropout=0.0, guidance=2.0),
+        lambda: ScoreConfig(goal_dropout=1.0),
+        lambda: ScoreConfig(goal_dropout=1.0, guidance=1.5),
         lambda: ScoreConfig(max_prefix=16),
         lambda: ScoreConfig(goal_dropout=0.0, guidance=0.0),
         lambda: ScoreConfig(guidance=math.nan),
