@@ -18,6 +18,7 @@ from policies.inputs import InputTokens, Moments, fill_goal
 from policies.normalizer import Normalizer
 from policies.words import TaskSpace
 from robot_rl.algorithms.imitation import TensorWindows
+from robot_rl.errors import SpecError
 from robot_rl.types import STATE_KEY, ArraySpec
 
 
@@ -90,6 +91,8 @@ class ChunkSampler(nn.Module):
             shape = (self.draws, *noise.shape)
             fresh = torch.randn(shape, generator=generator, device=noise.device, dtype=noise.dtype)
         length = 0 if prefix is None else prefix.shape[1]
+        if prefix is not None and (length > self.horizon or prefix.shape[2:] != noise.shape[2:]):
+            raise SpecError(f"the prefix is {tuple(prefix.shape[1:])}, expected at most {tuple(noise.shape[1:])}")
         placed = torch.zeros_like(noise) if prefix is None else functional.pad(prefix, (0, 0, 0, self.horizon - length))
         mask = (torch.arange(self.horizon, device=noise.device) < length).to(noise.dtype)
         return Request(observation, whole, told, noise, fresh, placed, mask.expand(len(noise), -1))

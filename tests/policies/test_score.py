@@ -418,6 +418,14 @@ def test_nonsense_is_refused(wrong):
         wrong()
 
 
+@pytest.mark.parametrize("shape", [(5, 2), (2, 3)])
+def test_a_prefix_that_does_not_fit_is_refused(shape):
+    source = TorchSource(build(ScoreConfig(horizon=4, network=SMALL)))
+    seen, noise = {"state": np.zeros((1, 3), np.float32)}, np.zeros((4, 2), np.float32)
+    with pytest.raises(SpecError, match=r"expected at most \(4, 2\)"):
+        source.sample(seen, None, noise, 0, np.zeros(shape, np.float32))
+
+
 def test_a_network_as_a_source_takes_only_what_fits():
     config = ScoreConfig(horizon=4, network=SMALL)
     source = TorchSource(build(config))
