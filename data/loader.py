@@ -5,6 +5,7 @@ Memory stays bounded: every worker maps the same files and holds `PREFETCH` batc
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.windows import WindowSampler
 from robot_rl.batch import Windows
+from robot_rl.interrupts import uninterrupted
 
 PREFETCH = 2  # batches that each worker holds ready
 
@@ -42,9 +44,20 @@ def load_batches(sampler: WindowSampler, size: int, *, start: int, stop: int, wo
         prefetch_factor=PREFETCH if workers else None,
         # forked workers share the memory maps; a pickled map would be a copy of the data
         multiprocessing_context="fork" if workers else None,
+        worker_init_fn=_leave_interrupts if workers else None,
     )
-    for tensors in loader:
+    batches = iter(loader)
+    while True:
+        with uninterrupted():  # a worker whose batch is taken by halves ends with a traceback
+            tensors = next(batches, None)
+        if tensors is None:
+            return
         yield Windows(**{name: _arrays(value) for name, value in tensors.items()})
+
+
+def _leave_interrupts(_worker: int) -> None:
+    """Ctrl-C is the parent's to handle, which may want one more batch."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _arrays(value: Any) -> Any:

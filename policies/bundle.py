@@ -38,14 +38,17 @@ class Bundle:
         path = Path(path)
         try:
             self.description = json.loads((path / DESCRIPTION).read_text())
-            graph = (path / GRAPH).read_bytes()
+            files = {name: (path / name).read_bytes() for name in (GRAPH, WEIGHTS)}
         except (OSError, ValueError) as error:
-            raise BundleError(f"{path} is not a policy bundle: {error}") from error
+            raise BundleError(f"{path} is not a whole policy bundle: {error}; copy all, or export again") from error
         try:
             if (self.description["format"], self.description["version"]) != (FORMAT, VERSION):
                 raise BundleError(f"{path / DESCRIPTION} does not describe a {FORMAT} of version {VERSION}")
-            if hashlib.sha256(graph).hexdigest() != self.description["sha256"]:
-                raise BundleError(f"{path / GRAPH} is not the graph that {DESCRIPTION} describes; export again")
+            wanted = {GRAPH: self.description["sha256"], WEIGHTS: self.description.get("weights_sha256")}
+            for name, content in files.items():
+                # bundles of before the weights had a checksum tell none
+                if wanted[name] != hashlib.sha256(content).hexdigest() and (name, wanted[name]) != (WEIGHTS, None):
+                    raise BundleError(f"{path / name} is not the one that {DESCRIPTION} describes; export again")
             self.horizon, self.history = int(self.description["horizon"]), int(self.description["history"])
             self.action_dim, self.draws = len(self.description["action"]["names"]), int(self.description["draws"])
             self.observation = {
@@ -63,7 +66,7 @@ class Bundle:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         providers = onnxruntime.get_available_providers()
-        self._session = onnxruntime.InferenceSession(graph, options, providers=providers)
+        self._session = onnxruntime.InferenceSession(files[GRAPH], options, providers=providers)
         self._wanted = {one.name: one for one in self._session.get_inputs()}
 
     def tell(self, goal: Mapping[str, Array], text: str, start: Mapping[str, Array]) -> dict[str, Array] | None:

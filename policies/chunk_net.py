@@ -18,6 +18,7 @@ from policies.inputs import InputTokens, Moments, fill_goal
 from policies.normalizer import Normalizer
 from policies.words import TaskSpace
 from robot_rl.algorithms.imitation import TensorWindows
+from robot_rl.errors import SpecError
 from robot_rl.types import STATE_KEY, ArraySpec
 
 
@@ -63,7 +64,11 @@ class ChunkSampler(nn.Module):
         """As `propose`, without gradients."""
         return self.propose(*args, **kwargs)
 
-    def propose(
+    def propose(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Chunks (B, H, A) for what `request` takes."""
+        return self.answer(self.request(*args, **kwargs))
+
+    def request(
         self,
         observation: Mapping[str, Tensor],
         goal: Mapping[str, Tensor] | None,
@@ -71,8 +76,8 @@ class ChunkSampler(nn.Module):
         generator: torch.Generator | None = None,
         prefix: Tensor | None = None,
         fresh: Tensor | None = None,
-    ) -> Tensor:
-        """Chunks (B, H, A) from unit Gaussian `noise` of that shape; observations each (B, T, ...), goal (B, ...).
+    ) -> Request:
+        """For chunks from unit Gaussian `noise` (B, H, A); observations each (B, T, ...), goal (B, ...).
 
         One observation (and goal) does for any number of chunks, and is encoded once. What of `goal_arrays` the goal
         leaves out is zero.
@@ -86,9 +91,11 @@ class ChunkSampler(nn.Module):
             shape = (self.draws, *noise.shape)
             fresh = torch.randn(shape, generator=generator, device=noise.device, dtype=noise.dtype)
         length = 0 if prefix is None else prefix.shape[1]
+        if prefix is not None and (length > self.horizon or prefix.shape[2:] != noise.shape[2:]):
+            raise SpecError(f"the prefix is {tuple(prefix.shape[1:])}, expected at most {tuple(noise.shape[1:])}")
         placed = torch.zeros_like(noise) if prefix is None else functional.pad(prefix, (0, 0, 0, self.horizon - length))
         mask = (torch.arange(self.horizon, device=noise.device) < length).to(noise.dtype)
-        return self.answer(Request(observation, whole, told, noise, fresh, placed, mask.expand(len(noise), -1)))
+        return Request(observation, whole, told, noise, fresh, placed, mask.expand(len(noise), -1))
 
 
 class ChunkNet(ChunkSampler):

@@ -92,6 +92,7 @@ def export_bundle(
                 "gripper": action_spec.gripper,
             },
             "sha256": hashlib.sha256((partial / bundle.GRAPH).read_bytes()).hexdigest(),
+            "weights_sha256": hashlib.sha256((partial / bundle.WEIGHTS).read_bytes()).hexdigest(),
             **description,
         }
         (partial / bundle.DESCRIPTION).write_text(json.dumps(whole, indent=2) + "\n")

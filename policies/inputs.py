@@ -111,6 +111,8 @@ class InputTokens(nn.Module):
         self.register_buffer("_origin", torch.tensor(origin, dtype=torch.int64), persistent=False)
         self.register_buffer("_others", torch.tensor(others, dtype=torch.int64), persistent=False)
         self.register_buffer("goal_mask", _element_mask(config, spec.arrays.get(STATE_KEY)), persistent=False)
+        if config.goal and not cameras and not self.goal_mask.any():
+            raise ConfigError("goal_elements: a goal of none would say nothing; learn without goals: goal=false")
 
     def forward(
         self, observation: Mapping[str, Tensor], goal: Mapping[str, Tensor], keep_goal: Tensor | None = None

@@ -81,7 +81,7 @@ class Sampler:
         noisy = noise * self.initial_std
         base = before = None
         for stage in self.stages:
-            output = network(noisy * stage.c_in, noise.new_tensor(stage.c_noise))
+            output = network(noisy * stage.c_in, noise.new_full((), stage.c_noise))
             estimate = noisy * stage.c_skip + output * stage.c_out
             if self.clip is not None:
                 estimate = estimate.clamp(-self.clip, self.clip)

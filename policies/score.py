@@ -66,6 +66,8 @@ class ScoreConfig:
         plain = (1.0,) if self.inputs.goal else (0.0, 1.0)  # without a goal there is none to be ignored
         if self.guidance not in plain and not self.goal_dropout:
             raise ConfigError("guidance other than 1 needs a network trained with goal_dropout > 0")
+        if self.inputs.goal and self.goal_dropout == 1.0 and self.guidance:
+            raise ConfigError("with goal_dropout 1 no goal is ever told: act without one, too (guidance=0)")
         self.build_sampler()  # wrong names are found now, not after training
 
     def build_sampler(self) -> Sampler | ReferenceSampler:
@@ -143,7 +145,8 @@ class ScoreModel(ChunkNet):
         c_noises = self.sampler.c_noises
         if not c_noises or self.guidance not in (0.0, 1.0) or self.config.max_prefix:
             return lambda noisy, c_noise: self.estimate(noisy, c_noise, context, clean, given)
-        networks = iter(self.denoiser.at_levels(context.new_tensor(c_noises), context))
+        levels = torch.stack([context.new_full((), one) for one in c_noises])  # no copy from the host: CUDA graphs
+        networks = iter(self.denoiser.at_levels(levels, context))
         return lambda noisy, c_noise: next(networks)(noisy)
 
     def estimate(self, noisy: Tensor, c_noise: Tensor, context: Tensor, clean: Tensor, given: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from policies.chunk_net import ChunkSampler
+from policies.cuda_graph import GraphedAnswer
 from policies.inputs import START, TEXT, WORDED
 from policies.parameters import load_parameters
 from policies.sources import ManySource, SampleInputs
@@ -26,10 +27,12 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 class TorchSource(ManySource):
     """Samples on a device."""
 
-    def __init__(self, model: ChunkSampler, device: str = "cpu") -> None:
+    def __init__(self, model: ChunkSampler, device: str = "cpu", cuda_graph: bool = False) -> None:
+        """`cuda_graph`: sample single chunks by one (`policies.cuda_graph`); `ConfigError` where that cannot be."""
         self._device = find_device(device)
         self.model = for_rows(model.to(self._device).eval().requires_grad_(False))
         self.horizon, self.history = self.model.horizon, self.model.history
+        self._answer = GraphedAnswer(self.model, self._device) if cuda_graph else self.model.answer
 
     def load(self, tensors: Mapping[str, Any]) -> None:
         """Take new parameters; `SpecError` and the old ones kept when they do not fit."""
@@ -62,14 +65,14 @@ class TorchSource(ManySource):
         prefix: FloatArray | None,
     ) -> FloatArray:
         """Chunks (K, H, A) from noise of that shape; the observation is encoded once."""
-        chunks = self.model.sample(
+        request = self.model.request(
             self._batch(observation),
             None if goal is None else self._batch(goal),
             torch.as_tensor(noise, device=self._device),
             prefix=None if prefix is None else self._tensor(prefix),
             fresh=self._draw(range(seed, seed + len(noise)), noise.shape[1:]),
         )
-        return chunks.cpu().numpy()
+        return self._answer(request).cpu().numpy()
 
     @torch.inference_mode()
     def sample_each(self, inputs: Sequence[SampleInputs]) -> FloatArray:

@@ -11,7 +11,7 @@ import signal
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ def gather(
     recorder = EpisodeRecorder(path, scene.env.observation_spec, scene.env.action_spec, configuration=configuration)
     scene.env.close()
     try:
+        _set_torn_aside(recorder.store, order.seed, scene.phase)
         there = gathered(recorder.store, order.seed)
         missing = [index for index in range(order.episodes) if index not in there]
         if missing:
@@ -97,6 +98,13 @@ def gathered(store: EpisodeStore, seed: int, synthetic: bool = False) -> dict[in
     infos = [info for info in store.infos if info.usable and info.synthetic == synthetic]
     seeds = {info.seed: info for info in infos if info.seed is not None}
     return {one % STRIDE: info for one, info in seeds.items() if one // STRIDE // ATTEMPTS == seed}
+
+
+def _set_torn_aside(store: EpisodeStore, seed: int, phase: str) -> None:
+    """Discard what a killed run left in its midst: the same episode is made again, whole."""
+    for one in gathered(store, seed).values():
+        if one.recovered and one.phase == phase:
+            store.replace_info(store.infos.index(one), replace(one, discarded=True))
 
 
 def start_seed(seed: int, index: int, attempt: int) -> int:

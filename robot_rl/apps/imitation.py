@@ -241,6 +241,10 @@ def build_imitation(experiment: ImitationExperiment, material: Material) -> Imit
     statistics = material.cache.statistics_to_learn_from()
     pairs = {"action": f"{experiment.actions}_action", STATE_KEY: f"observation/{STATE_KEY}"}
     moments = {name: (one.mean, one.std) for name, key in pairs.items() if (one := statistics.get(key)) is not None}
+    for name, parts in moments.items():
+        if not all(np.isfinite(part).all() for part in parts):
+            path = experiment.data
+            raise DataError(f"{path}: {name} holds NaN or Inf; see robot-rl data verify {path} --repair")
     model.fit_normalizers(moments)
     if model.words is not None:
         model.words.learn_texts(material.texts)

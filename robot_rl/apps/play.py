@@ -15,9 +15,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from data.episode import EpisodeInfo
+from data.store import EpisodeStore
 from robot_rl.apps.config import positive
 from robot_rl.apps.gathering import Order, add_order, gather
-from robot_rl.apps.players import CHOICES, make_play
+from robot_rl.apps.players import CHOICES, make_play, usual_steps
+from robot_rl.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +33,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     console = Console()
     path = args.out or Path("runs/play") / args.task
-    configuration = {"play": args.task, "seed": args.seed, "cameras": list(args.cameras)}
-    make = partial(make_play, args.task, tuple(args.cameras), args.steps)
+    steps = args.steps or usual_steps(args.task)
+    _check_steps(path, steps)
+    configuration = {"play": args.task, "seed": args.seed, "cameras": list(args.cameras), "steps": steps}
+    make = partial(make_play, args.task, tuple(args.cameras), steps)
     store = gather(make, Order(args.episodes, args.seed, args.jobs), path, configuration, console)
-    console.print(f"{path}: {len(store)} episodes, {store.steps} steps")
+    whole = _whole(store)
+    console.print(f"{path}: {len(whole)} episodes, {sum(one.steps for one in whole)} steps")
     return 0
+
+
+def _check_steps(path: Path, steps: int) -> None:
+    """`ConfigError` when the store's play has episodes of another length."""
+    if not (path / "zarr.json").exists():
+        return
+    lengths = {one.steps for one in _whole(EpisodeStore(path))}
+    if lengths - {steps}:
+        there = ", ".join(map(str, sorted(lengths)))
+        raise ConfigError(
+            f"{path} has play of {there} steps an episode, not {steps}: give the length that it was begun with "
+            "(--steps), or another folder (--out)"
+        )
+
+
+def _whole(store: EpisodeStore) -> list[EpisodeInfo]:
+    """The play that is there; what a kill cut short is made again."""
+    found = [one for one in store.infos if one.usable and one.phase == "play"]
+    return [one for one in found if not one.recovered and not one.synthetic]

@@ -21,6 +21,11 @@ CHOICES = (*ogbench_env.TASKS, *players.PLAYED)
 GOLDEN = (5**0.5 - 1) / 2
 
 
+def usual_steps(task: str) -> int:
+    """Of an episode of play with one of `CHOICES`."""
+    return ogbench_env.PLAY_STEPS if task in ogbench_env.TASKS else players.PLAY_STEPS
+
+
 def make_play(task: str, cameras: tuple[str, ...] = (), steps: int | None = None) -> Scene:
     """A world without a task and a player in it. `task`: one of `CHOICES`; `steps` of an episode, if not as usual."""
     if task in ogbench_env.TASKS:
@@ -29,7 +34,7 @@ def make_play(task: str, cameras: tuple[str, ...] = (), steps: int | None = None
         # the oracles draw from numpy's global generator, so there is nothing to seed
         return Scene(env, "play", lambda index, seed: (alone, ""), lambda states: ogbench_play.healthy(task, states))
     experiment = load_experiment([f"task={task}"])
-    longest = steps or players.PLAY_STEPS
+    longest = steps or usual_steps(task)
     config = replace(experiment.task.env, ends_at_success=False, max_steps=longest, cameras=cameras)
     robot_env = build_env(replace(experiment, task=replace(experiment.task, env=config)))
     player = players.RobosuitePlayer(task, robot_env)

@@ -1,6 +1,6 @@
 """Serve a policy to robots whose computers have no room for it: `evaluate --remote`, `up graph=deploy remote=...`.
 
-  robot-rl serve runs/imitate/lift_score_seed0 --device cuda
+  robot-rl serve runs/imitate/lift_score_seed0 --device cuda --cuda-graph
   robot-rl serve runs/imitate/lift_score_seed0 policy.steps=10 --host 0.0.0.0 --token-file ~/.config/robot-rl/token
 
 Stays on 127.0.0.1 unless told otherwise; other machines come through an SSH tunnel, or with the token. The token does
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser)
     parser.add_argument("--bundle", type=Path, help="serve this exported bundle instead of the checkpoint")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
+    parser.add_argument("--cuda-graph", action="store_true", help="on a GPU: sample single chunks by a CUDA graph")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=PORT, help=f"0 takes a free one (default: {PORT})")
     parser.add_argument("--token-file", type=Path, help="a file with what clients must know")
@@ -68,11 +69,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _load(experiment: ImitationExperiment, checkpoint: Path, args: argparse.Namespace) -> tuple[ManySource, int]:
     """What is served, and its version."""
+    if args.bundle and args.cuda_graph:
+        raise ConfigError("--cuda-graph is of a policy's own network; a bundle runs on onnxruntime")
     if args.bundle:
         return as_many(load_bundle(experiment, args.bundle, overrides=args.overrides).source), 0
-    source = TorchSource(
-        build_model(experiment, experiment.task.observation_spec, experiment.task.action_spec), args.device
-    )
+    model = build_model(experiment, experiment.task.observation_spec, experiment.task.action_spec)
+    source = TorchSource(model, args.device, args.cuda_graph)
     source.load(read_policy(checkpoint))
     return source, checkpoint_version(checkpoint)
 

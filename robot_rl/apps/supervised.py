@@ -15,6 +15,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig
 from robot_rl.apps.imitation import Material
 from robot_rl.checkpoints import load_checkpoint, resume, save_checkpoint
+from robot_rl.interrupts import uninterrupted
 
 LOG_EVERY = 100
 HELD_OUT_EVERY = 2000
@@ -72,7 +73,8 @@ class SupervisedRun:
             bar = bars.add_task("learn", total=total, completed=algorithm.updates, note="")
             note = ""
             for windows in self.material.batches(self.experiment, algorithm.updates):
-                metrics = algorithm.update(windows)
+                with uninterrupted():
+                    metrics = algorithm.update(windows)
                 done = algorithm.updates
                 if done % HELD_OUT_EVERY == 0 and self.material.held_out is not None:
                     held_out = self._held_out()

@@ -117,12 +117,12 @@ def test_a_bundle_acts_in_the_place_of_the_network(exported):
 
 
 def test_what_is_not_a_whole_bundle_is_refused(exported, tmp_path):
-    with pytest.raises(BundleError, match="not a policy bundle"):
+    with pytest.raises(BundleError, match="not a whole policy bundle"):
         Bundle(tmp_path)
     path = exported("score")
     copied = tmp_path / "copy"
     copied.mkdir()
-    for name in ("bundle.json", "policy.onnx"):
+    for name in ("bundle.json", "policy.onnx", "policy.safetensors"):
         (copied / name).write_bytes((path / name).read_bytes())
     (copied / "policy.onnx").write_bytes((path / "policy.onnx").read_bytes()[:-5])
     with pytest.raises(BundleError, match="export again"):
@@ -130,6 +130,22 @@ def test_what_is_not_a_whole_bundle_is_refused(exported, tmp_path):
     description = json.loads((path / "bundle.json").read_text())
     (copied / "bundle.json").write_text(json.dumps({**description, "version": 9}))
     with pytest.raises(BundleError, match="version 2"):
+        Bundle(copied)
+
+
+def test_a_bundle_without_its_weights_or_with_others_is_refused(exported, tmp_path):
+    copied = tmp_path / "copy"
+    shutil.copytree(exported("gcbc"), copied)
+    weights = copied / "policy.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    with pytest.raises(BundleError, match=r"policy\.safetensors is not the one"):
+        Bundle(copied)
+    description = json.loads((copied / "bundle.json").read_text())
+    del description["weights_sha256"]  # as bundles once were
+    (copied / "bundle.json").write_text(json.dumps(description))
+    Bundle(copied)
+    weights.unlink()
+    with pytest.raises(BundleError, match=r"not a whole policy bundle.*policy.safetensors.*copy all"):
         Bundle(copied)
 
 

@@ -332,6 +332,8 @@ def test_goals_speak_of_the_chosen_elements_alone():
     assert torch.equal(tokens[0], tokens[1]) and not torch.equal(tokens[0], tokens[2])
     with pytest.raises(ConfigError, match="block_1"):
         build(ScoreConfig(inputs=InputConfig(goal_elements=("block_1*",))))
+    with pytest.raises(ConfigError, match="say nothing"):
+        build(ScoreConfig(inputs=InputConfig(goal_elements=())))
 
 
 def test_a_goal_is_dropped_whole():
@@ -386,6 +388,8 @@ def test_normalizers_travel_with_the_weights():
         lambda: ScoreConfig(steps=0),
         lambda: ScoreConfig(goal_dropout=1.5),
         lambda: ScoreConfig(goal_dropout=0.0, guidance=2.0),
+        lambda: ScoreConfig(goal_dropout=1.0),
+        lambda: ScoreConfig(goal_dropout=1.0, guidance=1.5),
         lambda: ScoreConfig(max_prefix=16),
         lambda: ScoreConfig(goal_dropout=0.0, guidance=0.0),
         lambda: ScoreConfig(guidance=math.nan),
@@ -412,6 +416,14 @@ def test_normalizers_travel_with_the_weights():
 def test_nonsense_is_refused(wrong):
     with pytest.raises(ConfigError):
         wrong()
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (2, 3)])
+def test_a_prefix_that_does_not_fit_is_refused(shape):
+    source = TorchSource(build(ScoreConfig(horizon=4, network=SMALL)))
+    seen, noise = {"state": np.zeros((1, 3), np.float32)}, np.zeros((4, 2), np.float32)
+    with pytest.raises(SpecError, match=r"expected at most \(4, 2\)"):
+        source.sample(seen, None, noise, 0, np.zeros(shape, np.float32))
 
 
 def test_a_network_as_a_source_takes_only_what_fits():

@@ -2,17 +2,20 @@
 
 import json
 import shutil
+import signal
 from argparse import ArgumentParser
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from safetensors.numpy import load_file
 
 from data.cache import open_cache
 from data.recorder import EpisodeRecorder
 from data.store import EpisodeStore
+from robot_rl.algorithms.flat import FlatAdam
 from robot_rl.algorithms.imitation import Imitation
 from robot_rl.apps import imitate
 from robot_rl.apps.cli import main
@@ -108,6 +111,39 @@ def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path, monkeypat
     assert main([command[0], "--run-dir", str(broken), "--resume", "--threads", "1"]) == 0
     for name, value in weights(whole, 12).items():
         np.testing.assert_array_equal(value, weights(broken, 12)[name])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_interrupt_in_the_midst_of_an_update_waits_for_its_end(data, tmp_path, monkeypatch, workers):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    planned = ("algorithm.updates=8", f"workers={workers}")
+    assert run(data, whole, *planned) == 0
+    original = FlatAdam.minimise
+
+    def minimise(self, loss):
+        original(self, loss)
+        if float(self.state_dict()["step"]) == 5:
+            signal.raise_signal(signal.SIGINT)  # learned, not counted yet
+
+    monkeypatch.setattr(FlatAdam, "minimise", minimise)
+    assert run(data, broken, *planned) == 130
+    monkeypatch.undo()
+    assert [one.name for one in (broken / "checkpoints").iterdir()] == ["step_000000005"]
+    assert main(["imitate", "--run-dir", str(broken), "--resume", "--threads", "1"]) == 0
+    for name, value in weights(whole, 8).items():
+        np.testing.assert_array_equal(value, weights(broken, 8)[name])
+
+
+def test_data_with_nan_are_refused_before_anything_is_made(data, tmp_path, capsys):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(data, damaged, ignore=shutil.ignore_patterns("cache"))
+    states = zarr.open_group(str(damaged), mode="r+")["observation/state"]
+    row = states[3]
+    row[1] = np.nan
+    states[3] = row
+    assert run(damaged, tmp_path / "run") == 2
+    assert "state holds NaN or Inf; see robot-rl data verify" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_learning_that_diverges_is_said_and_not_saved(data, tmp_path, capsys):

@@ -1,13 +1,21 @@
 """`robot-rl play`: whole episodes in a store, the same whatever the number of processes, gone on with after an end."""
 
+import itertools
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from rich.console import Console
 
+from data.recorder import EpisodeRecorder
 from data.store import EpisodeStore
 from robot_rl.apps import gathering
 from robot_rl.apps.cli import main
 from robot_rl.apps.players import make_play
 from robot_rl.loop import run_episode
+from robot_rl.types import EpisodeEnd, EpisodeStart
+from tests.data.episodes import ACTION_SPEC, SPEC, events
 from tests.robot_rl.test_loop import Recorder
 
 pytest.importorskip("ogbench")
@@ -62,6 +70,32 @@ def test_a_store_of_something_else_is_not_added_to(tmp_path, capsys):
     assert main(["play", "cube-single", "--out", str(path), "--jobs", "1", "--episodes", "1"]) == 0
     assert main(["play", "lift", "--out", str(path), "--jobs", "1", "--episodes", "1"]) == 2
     assert "choose another folder" in capsys.readouterr().err
+
+
+def recorded(path, episodes):
+    """A store at `path` of these events."""
+    recorder = EpisodeRecorder(path, SPEC, ACTION_SPEC)
+    for event in itertools.chain(*episodes):
+        write = {EpisodeStart: recorder.on_start, EpisodeEnd: recorder.on_end}.get(type(event), recorder.on_step)
+        write(event)
+    recorder.close()
+
+
+def test_a_store_of_another_length_is_not_added_to(tmp_path, capsys):
+    recorded(tmp_path / "store", [events(0, 5, phase="play")])
+    assert main(["play", "cube-single", "--out", str(tmp_path / "store"), "--steps", "7"]) == 2
+    assert "5 steps an episode, not 7" in capsys.readouterr().err
+    assert len(EpisodeStore(tmp_path / "store")) == 1
+
+
+def test_an_episode_that_a_kill_cut_short_is_made_again(tmp_path):
+    cut_short = itertools.islice(events(1, 5, phase="play"), 4)
+    recorded(tmp_path / "store", [events(0, 5, phase="play"), cut_short])
+    env = SimpleNamespace(observation_spec=SPEC, action_spec=ACTION_SPEC, close=lambda: None)
+    make = partial(gathering.Scene, env, "play", None)
+    store = gathering.gather(make, gathering.Order(0), tmp_path / "store", {}, Console())
+    assert [(one.steps, one.usable) for one in store.infos] == [(5, True), (3, False)]
+    assert sorted(gathering.gathered(store, 0)) == [0]
 
 
 def test_a_failing_player_is_reported_and_nothing_is_lost(tmp_path, capsys, monkeypatch):
