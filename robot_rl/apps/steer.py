@@ -19,8 +19,8 @@ from rich.progress import track
 from rich.table import Table
 
 from policies.chunking import ChunkPolicy
-from policies.sources import ManySource
-from policies.steered import SteeringConfig, as_many
+from policies.sources import ManySource, as_many
+from policies.steered import SteeringConfig
 from policies.steering_choice import SAMPLES, Trial, best_setting, try_settings
 from robot_rl.apps.config import add_overrides, not_negative, positive
 from robot_rl.apps.evaluate import load_policy

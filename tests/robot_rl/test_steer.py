@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from data.store import EpisodeStore
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import CONF_DIR, compose
 from robot_rl.apps.held_out import choose_episodes
-from robot_rl.apps.imitation import ImitationExperiment, open_material
+from robot_rl.apps.imitation import ImitationExperiment, build_chunk_policy, open_material
+from robot_rl.apps.runs import read_goal
+from robot_rl.apps.steering import steer_by
 from robot_rl.errors import ConfigError
 
 NETS = ("policy.network.width=16", "policy.network.blocks=1", "policy.execution.execute=4")
@@ -116,6 +119,23 @@ def test_what_does_not_fit_is_refused(work, capsys):
     ):
         assert main(["evaluate", str(work / "base"), "--episodes", "1", *words]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_policy_without_goals_is_steered_towards_one(work):
+    """By the critic alone; which of the two is told is said where neither is."""
+    experiment = compose("imitate", ["task=cube-single", "policy.inputs.goal=false", *NETS], ImitationExperiment)
+    goal, specs = f"{work / 'data'}#0", (experiment.task.observation_spec, experiment.task.action_spec)
+    policy = build_chunk_policy(experiment)
+    steered = steer_by(policy, experiment, work / "base", work / "critic", None, {"samples": 3}, goal)
+    steered.reset()
+    seen = EpisodeStore(work / "data").episode(1).observation(0)
+    assert steered.act(seen).shape == (specs[1].dim,) and steered.choice is not None
+    blind = ("critic.inputs.goal=false", "algorithm=iql", "critic=reward")
+    assert offline(work, "blind", *blind, "critic.horizon=1") == 0
+    with pytest.raises(ConfigError, match="neither this policy nor"):
+        steer_by(build_chunk_policy(experiment), experiment, work / "base", work / "blind", None, {}, goal)
+    with pytest.raises(ConfigError, match="told no goals"):
+        read_goal(experiment, "", goal)
 
 
 def test_an_offline_run_resumes_with_the_same_weights(work, monkeypatch):
