@@ -179,6 +179,11 @@ def test_every_algorithm_and_critic_of_conf_is_built():
     }
 
 
+def test_returns_that_targets_could_not_reach_are_refused(work, capsys):
+    assert offline(work, "narrow", "algorithm=iql", "critic=reward", "algorithm.value_range=[0.5,1]") == 2
+    assert "algorithm.value_range=[0,1]" in capsys.readouterr().err and not (work / "narrow").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -187,6 +192,9 @@ def test_every_algorithm_and_critic_of_conf_is_built():
         (["policy.horizon=4"], "shorter"),
         (["algorithm=fisor"], "critic=fisor"),
         (["critic=fisor"], "algorithm=fisor"),
+        (["critic=classes", "algorithm.value_range=[-1,1]"], "critic.head.low"),
+        (["critic=classes", "algorithm.value_range=null"], "value_range"),
+        (["algorithm=gciql", "critic=goal", "+critic.head._target_=robot_rl.value_heads.ClassHead"], "-100"),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused(words, said):
