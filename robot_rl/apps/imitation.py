@@ -34,6 +34,7 @@ from robot_rl.apps.wiring import build_task_env
 from robot_rl.batch import Returns, Windows
 from robot_rl.errors import ConfigError, DataError, SpecError, UnknownNameError
 from robot_rl.protocols import Env
+from robot_rl.spec_difference import difference
 from robot_rl.types import STATE_KEY, ActionSpec, Goal, ObservationSpec
 from robot_rl.wire_events import PHASES
 from sim.ogbench_env import OgbenchTask
@@ -256,8 +257,9 @@ def build_acting_policy(experiment: ImitationExperiment, source: ChunkSource, go
 def check_specs(material: Material, task: Any) -> None:
     """`SpecError` unless the data were recorded with what the task shows and takes."""
     for name in ("observation_spec", "action_spec"):
-        recorded, wanted = getattr(material, name), getattr(task, name)
-        if recorded != wanted:
+        found = difference(getattr(material, name), getattr(task, name), ("data", "task"))
+        if found:
             raise SpecError(
-                f"the data's {name} is {recorded}, the task's {wanted}; record again, or choose another task"
+                f"the data's {name} is not that of {task.name}: {found}; choose the task as it was recorded "
+                "(task.env.cameras=[...] for cameras), or record again"
             )

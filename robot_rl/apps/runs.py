@@ -18,6 +18,7 @@ from robot_rl.checkpoints import latest_checkpoint
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.protocols import Camera, Env
+from robot_rl.spec_difference import difference
 from robot_rl.types import Goal, Observation
 from sim.ogbench_env import OgbenchEnv
 from sim.tasks import TaskConfig
@@ -93,8 +94,8 @@ def read_shown(experiment: Any, shown: str) -> Observation:
     if not hash_sign:
         raise ConfigError(f"goal {shown!r} is not STORE#EPISODE, as runs/play/lift#12")
     store = EpisodeStore(Path(path))
-    if store.observation_spec != experiment.task.observation_spec:
-        raise SpecError(f"{path} holds {store.observation_spec}, but the task shows {experiment.task.observation_spec}")
+    if found := difference(store.observation_spec, experiment.task.observation_spec, (path, experiment.task.name)):
+        raise SpecError(f"{path} holds other observations than the task shows: {found}")
     episode = store.episode(store.number_of(which))
     if episode.info.synthetic:
         raise ConfigError(f"episode {which} of {path} is synthetic: a goal is something that was seen")

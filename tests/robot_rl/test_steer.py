@@ -15,8 +15,8 @@ from robot_rl.apps.config import CONF_DIR, compose
 from robot_rl.apps.held_out import choose_episodes
 from robot_rl.apps.imitation import ImitationExperiment, build_chunk_policy, open_material
 from robot_rl.apps.runs import read_goal
-from robot_rl.apps.steering import steer_by
-from robot_rl.errors import ConfigError
+from robot_rl.apps.steering import load_critic, steer_by
+from robot_rl.errors import ConfigError, SpecError
 
 NETS = ("policy.network.width=16", "policy.network.blocks=1", "policy.execution.execute=4")
 CRITIC = ("algorithm=gciql", "critic=goal", "critic.hidden=[16,16]", "policy.hidden=[16,16]", "batch_size=16")
@@ -119,6 +119,16 @@ def test_what_does_not_fit_is_refused(work, capsys):
     ):
         assert main(["evaluate", str(work / "base"), "--episodes", "1", *words]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_critic_of_another_task_or_rate_is_refused(work):
+    lift: Any = compose("imitate", ["task=lift"], ImitationExperiment).task
+    with pytest.raises(SpecError, match=r"learned for cube-single, and does not fit lift.*cube.z \(policy"):
+        load_critic(work / "critic", lift)
+    own: Any = compose("imitate", ["task=cube-single"], ImitationExperiment).task
+    slower = SimpleNamespace(observation_spec=own.observation_spec, action_spec=own.action_spec, rate_hz=5.0)
+    with pytest.raises(SpecError, match="runs at 5 Hz"):
+        load_critic(work / "critic", slower)
 
 
 def test_a_policy_without_goals_is_steered_towards_one(work):
