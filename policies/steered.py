@@ -28,6 +28,8 @@ from robot_rl.errors import ConfigError, SpecError
 from robot_rl.protocols import Policy
 from robot_rl.types import FloatArray, Goal, Observation
 
+MOST_SAMPLES = 4096
+"""Candidates lie in memory together."""
 GOAL = "steering/"
 """Prefix, in what a source was told, of the goal that the critic sees."""
 
@@ -44,9 +46,10 @@ class SteeringConfig:
     """Standard deviations of the ensemble below its mean at which a candidate is ranked."""
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or not (0.0 <= self.temperature < math.inf and 0.0 <= self.pessimism < math.inf):
+        numbers = (self.temperature, self.pessimism)
+        if not 1 <= self.samples <= MOST_SAMPLES or not all(0.0 <= one < math.inf for one in numbers):
             raise ConfigError(
-                f"samples must be at least 1, temperature and pessimism finite and not negative; got {self}"
+                f"samples must be 1 to {MOST_SAMPLES}, temperature and pessimism finite and not negative; got {self}"
             )
 
 

@@ -46,7 +46,10 @@ def run(args: argparse.Namespace) -> int:
     run_dir, checkpoint = find_checkpoint(args.path)
     experiment = read_run(run_dir, args.overrides)
     if not isinstance(experiment, ImitationExperiment):
-        raise ConfigError(f"{run_dir} holds a policy that acts step by step; chunk policies are steered")
+        raise ConfigError(
+            f"{run_dir} was learned by robot-rl train, and held-out episodes tell nothing of it; robot-rl evaluate "
+            "--critic RUN --samples K steers it"
+        )
     policy = load_policy(experiment, checkpoint)
     assert isinstance(policy, ChunkPolicy)
     values = _values(experiment, as_many(policy.source), args, console)

@@ -245,7 +245,13 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="values 8 actions, the policy gives 4"):
         SteeredPolicy(chunk_policy(source()), Likes(horizon=8), SteeringConfig())
     numbers = ({"temperature": one} for one in (-1.0, np.nan, np.inf))
-    wrong_ones: list[dict[str, Any]] = [{"samples": 0}, {"pessimism": -0.1}, {"pessimism": np.nan}, *numbers]
+    wrong_ones: list[dict[str, Any]] = [
+        {"samples": 0},
+        {"samples": 10**9},
+        {"pessimism": -0.1},
+        {"pessimism": np.nan},
+        *numbers,
+    ]
     for wrong in wrong_ones:
         with pytest.raises(ConfigError):
             SteeringConfig(**wrong)
