@@ -28,8 +28,8 @@ from robot_rl.errors import ConfigError, SpecError
 from robot_rl.protocols import Policy
 from robot_rl.types import FloatArray, Goal, Observation
 
-MOST_SAMPLES = 4096
-"""Candidates lie in memory together."""
+MOST_SAMPLES = 1024
+"""Candidates lie in memory together; a remote policy gives no more at once (`policies.serving`)."""
 GOAL = "steering/"
 """Prefix, in what a source was told, of the goal that the critic sees."""
 
