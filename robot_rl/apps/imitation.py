@@ -260,6 +260,6 @@ def check_specs(material: Material, task: Any) -> None:
         found = difference(getattr(material, name), getattr(task, name), ("data", "task"))
         if found:
             raise SpecError(
-                f"the data's {name} is not that of {task.name}: {found}; choose the task as it was recorded "
-                "(task.env.cameras=[...] for cameras), or record again"
+                f"the data's {name} is not that of {task.name}: {found}; record again, or choose another task "
+                "(task.env.cameras=[...] for cameras)"
             )
