@@ -180,6 +180,12 @@ class WindowSampler:
         return len(self._steps)
 
     @property
+    def span_of_returns(self) -> tuple[float, float]:
+        """Lowest and highest return of a step that windows can begin at, by the task's rewards."""
+        found = self._returns_to_go[self._steps]
+        return float(found.min()), float(found.max())
+
+    @property
     def labelled_steps(self) -> int:
         """Steps that windows can begin at and that lie in a labelled part."""
         return 0 if self._labels is None else int((self._labels.of_step[self._steps] >= 0).sum())

@@ -19,6 +19,7 @@ from policies.chunk_net import ChunkSampler
 from policies.parameters import load_parameters
 from robot_rl.checkpoints import latest_checkpoint
 from robot_rl.errors import ConfigError, DataError, SpecError
+from robot_rl.spec_difference import difference
 from robot_rl.typed import to_dataclass
 from robot_rl.types import ActionSpec, ObservationSpec
 
@@ -72,8 +73,8 @@ def load_base(checkpoint: Path, observation_spec: ObservationSpec, action_spec: 
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise DataError(f"the base {checkpoint} cannot be read: {error}") from error
     for name, wanted in (("observation_spec", observation_spec), ("action_spec", action_spec)):
-        if getattr(task, name) != wanted:
-            raise SpecError(f"the base's {name} is {getattr(task, name)}, the task has {wanted}")
+        if found := difference(getattr(task, name), wanted, ("base", "task")):
+            raise SpecError(f"the base {checkpoint} does not fit the task: they differ in {name}, {found}")
     if not hasattr(config, "build"):
         raise ConfigError(f"{path} is of a {type(config).__name__}; a base is a chunk policy of `robot-rl imitate`")
     model: ChunkSampler = config.build(observation_spec, action_spec)  # type: ignore[attr-defined]

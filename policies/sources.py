@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
+
+import numpy as np
 
 from robot_rl.types import FloatArray, Observation
 
@@ -78,3 +80,33 @@ class ManySource(ChunkSource, Protocol):
     ) -> FloatArray:
         """Chunks (K, H, A) from noise of that shape, otherwise as `sample`."""
         ...
+
+
+def as_many(source: ChunkSource) -> ManySource:
+    """`source`, which is asked again and again if it does not give several chunks at once."""
+    return cast(ManySource, source) if hasattr(source, "sample_many") else OneByOne(source)
+
+
+class OneByOne(ManySource):
+    """Several chunks of a source that gives one at a time; the first is what it gives by itself."""
+
+    def __init__(self, source: ChunkSource) -> None:
+        self._source = source
+        self.horizon, self.history = source.horizon, source.history
+        self.tell, self.load = source.tell, source.load
+
+    def sample_many(
+        self,
+        observation: Observation,
+        goal: Observation | None,
+        noise: FloatArray,
+        seed: int,
+        prefix: FloatArray | None,
+    ) -> FloatArray:
+        """Chunks (K, H, A), each by noise and a seed of its own."""
+        others = np.random.default_rng(seed).integers(2**31, size=len(noise) - 1).tolist()
+        chunks = (
+            self._source.sample(observation, goal, one, own, prefix)
+            for one, own in zip(noise, (seed, *others), strict=True)
+        )
+        return np.stack(list(chunks))

@@ -22,12 +22,14 @@ import torch
 from numpy.typing import NDArray
 
 from policies.chunking import ChunkPolicy
-from policies.sources import ChunkSource, ManySource
+from policies.sources import ManySource, as_many
 from policies.values import ChunkCriticNet
 from robot_rl.errors import ConfigError, SpecError
 from robot_rl.protocols import Policy
 from robot_rl.types import FloatArray, Goal, Observation
 
+MOST_SAMPLES = 1024
+"""Candidates lie in memory together; a remote policy gives no more at once (`policies.serving`)."""
 GOAL = "steering/"
 """Prefix, in what a source was told, of the goal that the critic sees."""
 
@@ -44,9 +46,10 @@ class SteeringConfig:
     """Standard deviations of the ensemble below its mean at which a candidate is ranked."""
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or not (0.0 <= self.temperature < math.inf and 0.0 <= self.pessimism < math.inf):
+        numbers = (self.temperature, self.pessimism)
+        if not 1 <= self.samples <= MOST_SAMPLES or not all(0.0 <= one < math.inf for one in numbers):
             raise ConfigError(
-                f"samples must be at least 1, temperature and pessimism finite and not negative; got {self}"
+                f"samples must be 1 to {MOST_SAMPLES}, temperature and pessimism finite and not negative; got {self}"
             )
 
 
@@ -99,9 +102,19 @@ class TorchCritic:
 class Steering:
     """Chooses among candidates; keeps the latest `choice`."""
 
-    def __init__(self, critic: ChunkCritic, config: SteeringConfig, veto: ChunkCritic | None = None) -> None:
-        """`veto` values the violations that follow a chunk, above 0 where they do."""
+    def __init__(
+        self,
+        critic: ChunkCritic,
+        config: SteeringConfig,
+        veto: ChunkCritic | None = None,
+        goal: Observation | None = None,
+    ) -> None:
+        """`veto` values the violations that follow a chunk, above 0 where they do.
+
+        `goal` is what both are shown in episodes that tell none: of a policy that knows no goals, say.
+        """
         self.critic, self.config, self.veto = critic, config, veto
+        self.goal: Observation = goal or {}
         self.choice: Choice | None = None
         self.unsafe = 0
 
@@ -117,6 +130,7 @@ class Steering:
 
     def choose(self, observation: Observation, goal: Observation, chunks: FloatArray, seed: int) -> int:
         """Index of the candidate to play, of chunks (K, H, A)."""
+        goal = goal or self.goal
         if self.told and not goal:
             raise SpecError(
                 "the critic knows goals by observations, and was told none: give it one, or drop the critic"
@@ -142,8 +156,12 @@ class Steering:
 
 
 def lower_bound(values: FloatArray, pessimism: float) -> FloatArray:
-    """Mean of the members' values (N, ...) less so many standard deviations: (...)."""
-    return values.mean(0) - pessimism * values.std(0)
+    """Mean of the members' values (N, ...) less so many standard deviations: (...).
+
+    The lowest there is where that is no number.
+    """
+    bound = values.mean(0) - pessimism * values.std(0)
+    return np.where(np.isfinite(bound), bound, -np.inf)
 
 
 def admissible(risk: FloatArray) -> NDArray[np.intp]:
@@ -153,8 +171,7 @@ def admissible(risk: FloatArray) -> NDArray[np.intp]:
 
 
 def pick(bound: FloatArray, temperature: float, random: np.random.Generator) -> int:
-    """The best of `bound` (K,), or one drawn from its softmax; a bound that is no number is never chosen."""
-    bound = np.where(np.isfinite(bound), bound, -np.inf)
+    """The best of `bound` (K,), or one drawn from its softmax; never one without a value, unless all are."""
     best = int(bound.argmax())
     if not temperature or not np.isfinite(bound[best]):
         return best
@@ -176,7 +193,7 @@ class SteeredSource:
 
     def tell(self, goal: Observation, text: str, start: Observation) -> Observation | None:
         """What `sample` is given: what the base makes of the goal, and the goal as the critic sees it."""
-        if self.steering.told and not goal:
+        if self.steering.told and not (goal or self.steering.goal):
             raise ConfigError(f"the critic knows goals by observations alone; {text!r} does not tell it any")
         told = self.base.tell(goal, text, start)
         shown = {GOAL + key: value for key, value in goal.items()} if self.steering.told else {}
@@ -206,7 +223,8 @@ class SteeredPolicy:
     """Implements `robot_rl.protocols.Policy`: the best of several actions of any policy that draws them at random.
 
     A `ChunkPolicy` is steered chunk by chunk, at its source; of any other policy each call of `act` is a candidate
-    (one that remembers what it did last is not to be asked like that), and the critic values single actions.
+    (one that remembers what it did last is not to be asked like that), and the critic values single actions. Of one
+    that is deterministic the first candidate is just that, and the others are drawn.
     """
 
     def __init__(
@@ -216,12 +234,14 @@ class SteeredPolicy:
         config: SteeringConfig,
         seed: int = 0,
         veto: ChunkCritic | None = None,
+        goal: Observation | None = None,
     ) -> None:
+        """`veto` and `goal` as those of `Steering`."""
         self.base = base
-        self.steering = Steering(critic, config, veto)
+        self.steering = Steering(critic, config, veto, goal)
         self._random = np.random.default_rng(seed)
         self._goal: Observation = {}
-        self.deterministic = False  # candidates are draws; kept for the interface of learned policies
+        self.deterministic: bool = getattr(base, "deterministic", False)
         if isinstance(base, ChunkPolicy):
             base.source = SteeredSource(as_many(base.source), self.steering)
             return
@@ -230,8 +250,6 @@ class SteeredPolicy:
                 f"this policy acts step by step, and the critic values {self.steering.horizon} actions together; "
                 "`robot-rl offline critic.horizon=1` learns one that fits"
             )
-        if hasattr(base, "deterministic"):
-            cast(Any, base).deterministic = False
 
     @property
     def version(self) -> int:
@@ -255,39 +273,17 @@ class SteeredPolicy:
         """Action (A,)."""
         if isinstance(self.base, ChunkPolicy):
             return self.base.act(observation)
-        actions = np.stack([self.base.act(observation) for _ in range(self.steering.config.samples)])
+        own = self._draw(observation, self.deterministic)
+        others = [self._draw(observation, False) for _ in range(self.steering.config.samples - 1)]
+        actions = np.stack([own, *others])
         seen = {key: value[None] for key, value in observation.items()}
         return actions[self.steering.choose(seen, self._goal, actions[:, None], int(self._random.integers(2**31)))]
 
-
-def as_many(source: ChunkSource) -> ManySource:
-    """`source`, which is asked again and again if it does not give several chunks at once."""
-    return cast(ManySource, source) if hasattr(source, "sample_many") else OneByOne(source)
-
-
-class OneByOne(ManySource):
-    """Several chunks of a source that gives one at a time; the first is what it gives by itself."""
-
-    def __init__(self, source: ChunkSource) -> None:
-        self._source = source
-        self.horizon, self.history = source.horizon, source.history
-        self.tell, self.load = source.tell, source.load
-
-    def sample_many(
-        self,
-        observation: Observation,
-        goal: Observation | None,
-        noise: FloatArray,
-        seed: int,
-        prefix: FloatArray | None,
-    ) -> FloatArray:
-        """Chunks (K, H, A), each by noise and a seed of its own."""
-        others = np.random.default_rng(seed).integers(2**31, size=len(noise) - 1).tolist()
-        chunks = (
-            self._source.sample(observation, goal, one, own, prefix)
-            for one, own in zip(noise, (seed, *others), strict=True)
-        )
-        return np.stack(list(chunks))
+    def _draw(self, observation: Observation, deterministic: bool) -> FloatArray:
+        """The base's action (A,), at random unless it can be asked for its best."""
+        if hasattr(self.base, "deterministic"):
+            cast(Any, self.base).deterministic = deterministic
+        return self.base.act(observation)
 
 
 def _batch(observation: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:

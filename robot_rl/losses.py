@@ -214,9 +214,10 @@ def option_outcome(goal_steps: Tensor, option_steps: int) -> tuple[Tensor, Tenso
 def cloning_loss(mean: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Negative log-likelihood of `target` (..., D) under unit spread about `mean`, up to a constant (0-d).
 
-    Averaged with `weight` (...).
+    Averaged with `weight` (...); 0 where nothing weighs anything, as far as numbers tell.
     """
-    return 0.5 * ((mean - target).square().sum(-1) * weight).sum() / weight.sum()
+    smallest = torch.finfo(weight.dtype).tiny
+    return 0.5 * ((mean - target).square().sum(-1) * weight).sum() / weight.sum().clamp(min=smallest)
 
 
 def awr_weight(advantage: Tensor, temperature: float | Tensor, largest: float) -> Tensor:

@@ -30,6 +30,10 @@ class ValueHead(Protocol):
         """What to minimise (...) for a target value that broadcasts to (...)."""
         ...
 
+    def squared(self) -> ValueHead:
+        """The same without Huber's error: an expectile is of squared errors."""
+        ...
+
 
 @dataclass(frozen=True)
 class ScalarHead:
@@ -54,6 +58,9 @@ class ScalarHead:
         if self.huber is None:
             return (value - target).square()
         return 2.0 * F.huber_loss(value, target.expand_as(value), reduction="none", delta=self.huber)
+
+    def squared(self) -> ScalarHead:
+        return ScalarHead()
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,10 @@ class ClassHead:
     def outputs(self) -> int:
         return self.classes
 
+    def holds(self, values: tuple[float, float] | None) -> bool:
+        """Whether all values between these two are within the range; no for a range that is not known."""
+        return values is not None and self.low <= values[0] and values[1] <= self.high
+
     def _edges(self, like: Tensor) -> Tensor:
         margin = math.ceil(3.0 * self.spread)
         width = (self.high - self.low) / (self.classes - 2 * margin)
@@ -100,3 +111,6 @@ class ClassHead:
 
     def error(self, outputs: Tensor, target: Tensor) -> Tensor:
         return -(self.shares(target) * outputs.log_softmax(-1)).sum(-1)
+
+    def squared(self) -> ClassHead:
+        return self

@@ -27,7 +27,15 @@ from policies.steered import SteeredPolicy
 from robot_rl.actor import ScheduleConfig
 from robot_rl.apps.evaluate import check_words, load_bundle
 from robot_rl.apps.remote import load_remote
-from robot_rl.apps.runs import build_run_policy, checkpoint_version, find_checkpoint, read_goal, read_policy, read_run
+from robot_rl.apps.runs import (
+    build_run_policy,
+    checkpoint_version,
+    find_checkpoint,
+    knows_goals,
+    read_goal,
+    read_policy,
+    read_run,
+)
 from robot_rl.apps.service import IN_SERVICE, acts_alike, choose_policy
 from robot_rl.apps.steering import given_steering, steer_by
 from robot_rl.deployment import RegressionConfig, ServiceWatch
@@ -115,7 +123,8 @@ class DeployNode(ActorNode[DeployNodeConfig]):
     def _load(self, experiment: Any, checkpoint: Path) -> tuple[Any, NoLearner]:
         """The policy, and where its parameters come from."""
         config = self.config
-        goal = read_goal(experiment, config.words, config.goal)
+        shown = config.goal if knows_goals(experiment) or not config.critic else ""  # otherwise the critic's alone
+        goal = read_goal(experiment, config.words, shown)
         if config.bundle and config.remote:
             raise ConfigError("bundle and remote: one of them can act; serve the bundle if that is meant")
         if config.remote:
@@ -143,7 +152,8 @@ class DeployNode(ActorNode[DeployNodeConfig]):
                 raise ConfigError(f"{', '.join(given)}: of a choice among candidates, which goes with critic")
             return None
         veto = Path(config.veto) if config.veto else None
-        steered = steer_by(policy, experiment, run_dir, Path(config.critic), veto, given_steering(config))
+        given = given_steering(config)
+        steered = steer_by(policy, experiment, run_dir, Path(config.critic), veto, given, config.goal)
         if steered.steering.told and not config.goal:
             raise ConfigError("this critic knows goals by observations: give it one by goal=STORE#EPISODE")
         self.get_logger().info(f"steered by {config.critic}: {steered.steering.config}")

@@ -73,7 +73,9 @@ class A2PR(TD3BC):
         super().__init__(config, model, critic, augment)
         self.a2pr = config
         elements = self.critic.horizon * self.action_dim
-        self._vae = Autoencoder(self.critic.feature_dim, elements, config.hidden).to(self.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self._vae = Autoencoder(self.critic.feature_dim, elements, config.hidden).to(self.device)
         self._vae_adam = FlatAdam(FlatParameters(self._vae), config.critic_learning_rate)
 
     def policy_loss(self, data: ValueWindows) -> tuple[Tensor, dict[str, Tensor]]:

@@ -56,7 +56,7 @@ class IQL(OfflineRL):
         features = self.critic.features(data.observation, data.goal)
         v, q = self.critic.v(features), self.critic.q(features, data.action)
         value = head.value(v).detach()
-        v_loss = (losses.expectile_weight(aim - value, self.expectile) * head.error(v, aim)).mean()
+        v_loss = (losses.expectile_weight(aim - value, self.expectile) * head.squared().error(v, aim)).mean()
         q_loss = head.error(q, target).mean(1).sum()
         return v_loss + q_loss, {"v": value.mean(), "q": known.mean(), "v_loss": v_loss.detach()}
 

@@ -142,6 +142,13 @@ class OfflineConfig(ImitationConfig):
         if self.compile:
             raise ConfigError("compile is of imitation alone")
 
+    @property
+    def possible_values(self) -> tuple[float, float] | None:
+        """Lowest and highest possible return, as far as they are known."""
+        if self.value_range is None and self.rewards == "goal" and self.discount < 1.0:
+            return -1.0 / (1.0 - self.discount), 0.0
+        return self.value_range
+
     def returns(self, horizon: int) -> Returns:
         """Rewards over as many steps as a critic values actions together (Q-chunking, 2507.07969)."""
         return Returns(horizon, self.discount, of_goals=self.rewards == "goal")

@@ -99,8 +99,11 @@ def _describe(store: EpisodeStore) -> dict[str, list[Label]]:
 def _info(path: Path, console: Console) -> None:
     store = EpisodeStore(path)
     console.print(episode_table(store))
+    names = {OBSERVATION + key: one.names for key, one in store.observation_spec.arrays.items()}
+    names |= dict.fromkeys(("proposed_action", "executed_action"), store.action_spec.names)
     for key, array in store.arrays.items():
-        console.print(f"  {key}: {array.shape} {array.dtype}")
+        told = f": {', '.join(names[key])}" if names.get(key) else ""
+        console.print(f"  {key}: {array.shape} {array.dtype}{told}")
 
 
 def episode_table(store: EpisodeStore) -> Table:

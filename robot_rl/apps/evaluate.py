@@ -43,6 +43,7 @@ from robot_rl.apps.runs import (
     find_checkpoint,
     front_camera,
     goals_of,
+    knows_goals,
     read_goal,
     read_policy,
     read_run,
@@ -97,15 +98,16 @@ def run(args: argparse.Namespace) -> int:
         goals = [{}]
         if len(args.words) > 1:
             raise ConfigError(f"{experiment.task.name} judges one thing only: give one text to --words")
-    told = read_goal(experiment, args.words[0] if args.words else "", args.goal)
+    shown = args.goal if knows_goals(experiment) or not args.critic else ""  # otherwise it is the critic's alone
+    told = read_goal(experiment, args.words[0] if args.words else "", shown)
     policy = _load(experiment, checkpoint, args, told)
     for text in args.words:
         check_words(policy, text)
     steering, unsafe_before = None, 0
     if args.critic:
-        policy = steer_by(policy, experiment, run_dir, args.critic, args.veto, given_steering(args))
+        policy = steer_by(policy, experiment, run_dir, args.critic, args.veto, given_steering(args), args.goal)
         steering = policy.steering
-        if steering.told and not goals and told is None:
+        if steering.told and not (goals or args.goal):
             raise ConfigError("this critic knows goals by observations: give it one by --goal STORE#EPISODE")
         console.print(f"steered by {args.critic}: {steering.config}")
     elif args.veto:

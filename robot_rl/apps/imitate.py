@@ -29,9 +29,9 @@ from robot_rl.apps.train import prepare_run_dir
 from robot_rl.records import without_nan
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser, command: str = "imitate") -> None:
     add_overrides(parser, "task=lift policy.horizon=24 algorithm.updates=20000")
-    parser.add_argument("--run-dir", type=Path, help="where everything goes (default: runs/imitate/<task>_...)")
+    parser.add_argument("--run-dir", type=Path, help=f"where everything goes (default: runs/{command}/<task>_...)")
     parser.add_argument("--resume", action="store_true", help="continue the run found there")
     parser.add_argument("--overwrite", action="store_true", help="delete the run found there first")
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="torch threads")

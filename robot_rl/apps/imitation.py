@@ -21,21 +21,20 @@ from data.windows import ActionKind, GoalConfig, Padding, Parts, WindowConfig, W
 from policies.augmentation import random_crop
 from policies.chunk_net import ChunkNet, ChunkSampler
 from policies.chunking import ChunkPolicy
-from policies.feasibility import FeasibleCriticConfig
-from policies.hiql import HIQLCriticConfig, HIQLCriticNet, HIQLPolicyConfig
+from policies.hiql import HIQLCriticConfig, HIQLCriticNet
 from policies.sources import ChunkSource
 from policies.torch_source import TorchSource
 from policies.values import ChunkCriticConfig, ChunkCriticNet
-from robot_rl.algorithms.fisor import FISORConfig
-from robot_rl.algorithms.hiql import HIQLConfig
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig
 from robot_rl.algorithms.offline import OfflineConfig
 from robot_rl.apps.config import group_choices
 from robot_rl.apps.held_out import OUTCOMES, Outcomes, choose_episodes
+from robot_rl.apps.offline_checks import check_critic, check_levels, check_returns
 from robot_rl.apps.wiring import build_task_env
 from robot_rl.batch import Returns, Windows
 from robot_rl.errors import ConfigError, DataError, SpecError, UnknownNameError
 from robot_rl.protocols import Env
+from robot_rl.spec_difference import difference
 from robot_rl.types import STATE_KEY, ActionSpec, Goal, ObservationSpec
 from robot_rl.wire_events import PHASES
 from sim.ogbench_env import OgbenchTask
@@ -106,35 +105,11 @@ class ImitationExperiment:
         if not hasattr(self.policy, "build"):
             choices = ", ".join(name for name in group_choices("policy") if not name.startswith(STEPWISE))
             raise ConfigError(f"{type(self.policy).__name__} does not learn chunks; policies that do: {choices}")
-        self._check_levels()
-        self._check_critic()
+        check_levels(self.algorithm, self.critic, self.policy)
+        check_critic(self.algorithm, self.critic, self.policy)
         execute, horizon = self.policy.execution.execute, self.policy.horizon
         if execute > horizon:
             raise ConfigError(f"policy.execution.execute must not exceed policy.horizon; got {execute} of {horizon}")
-
-    def _check_levels(self) -> None:
-        parts = (self.algorithm, self.critic, self.policy)
-        kinds = (HIQLConfig, HIQLCriticConfig, HIQLPolicyConfig)
-        if len({isinstance(one, kind) for one, kind in zip(parts, kinds, strict=True)}) > 1:
-            raise ConfigError(
-                "two levels are learned by robot-rl offline, and go together: algorithm=hiql critic=hiql policy=hiql, "
-                "or algorithm=ota critic=ota policy=hiql; got " + ", ".join(type(one).__name__ for one in parts)
-            )
-
-    def _check_critic(self) -> None:
-        kind, critic = type(self.algorithm).__name__, self.critic
-        if isinstance(self.algorithm, OfflineConfig) != (critic is not None):
-            raise ConfigError(f"offline RL has a critic, imitation has none; got {kind} and critic {critic}")
-        if isinstance(self.algorithm, FISORConfig) != isinstance(critic, FeasibleCriticConfig):
-            raise ConfigError(f"algorithm=fisor and critic=fisor go together; got {kind} and {type(critic).__name__}")
-        if critic is None:
-            return
-        if critic.horizon > self.policy.horizon:
-            raise ConfigError(
-                f"the policy's chunks are shorter than what the critic values: {self.policy.horizon} < {critic.horizon}"
-            )
-        if self.returns.of_goals and not critic.inputs.goal:
-            raise ConfigError("rewards of goals want a critic that is told goals: critic=goal")
 
     @property
     def returns(self) -> Returns:
@@ -196,6 +171,7 @@ def open_material(experiment: ImitationExperiment, beside: ImitationExperiment |
         violation=_violations(experiment, store, cache),
     )
     train = sampler(seed=experiment.seed, episodes=learned)
+    check_returns(experiment.algorithm, train, experiment.data)
     if texts and not train.labelled_steps:
         raise DataError(
             f"no labelled part of {experiment.data} is learned from: all lie in episodes that are held out (the first "
@@ -285,8 +261,9 @@ def build_acting_policy(experiment: ImitationExperiment, source: ChunkSource, go
 def check_specs(material: Material, task: Any) -> None:
     """`SpecError` unless the data were recorded with what the task shows and takes."""
     for name in ("observation_spec", "action_spec"):
-        recorded, wanted = getattr(material, name), getattr(task, name)
-        if recorded != wanted:
+        found = difference(getattr(material, name), getattr(task, name), ("data", "task"))
+        if found:
             raise SpecError(
-                f"the data's {name} is {recorded}, the task's {wanted}; record again, or choose another task"
+                f"the data's {name} is not that of {task.name}: {found}; record again, or choose another task "
+                "(task.env.cameras=[...] for cameras)"
             )

@@ -17,7 +17,9 @@ import argparse
 
 from robot_rl.apps import imitate
 
-add_arguments = imitate.add_arguments
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    imitate.add_arguments(parser, "offline")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,7 +18,8 @@ from robot_rl.checkpoints import latest_checkpoint
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.protocols import Camera, Env
-from robot_rl.types import Goal
+from robot_rl.spec_difference import difference
+from robot_rl.types import Goal, Observation
 from sim.ogbench_env import OgbenchEnv
 from sim.tasks import TaskConfig
 
@@ -67,29 +68,38 @@ def build_run_policy(experiment: Any, goal: Goal | None = None) -> Any:
     return imitation.build_chunk_policy(experiment, goal)
 
 
-def read_goal(experiment: Any, words: str, shown: str) -> Goal | None:
-    """A goal in words, or one shown as STORE#EPISODE: the last observation of that episode (its number or its id).
+def knows_goals(experiment: Any) -> bool:
+    """Whether its policy can be told a goal."""
+    return isinstance(experiment, imitation.ImitationExperiment) and experiment.policy.inputs.goal
 
-    `SpecError` unless the store's observations are those of the task.
-    """
-    if (words or shown) and not (
-        isinstance(experiment, imitation.ImitationExperiment) and experiment.policy.inputs.goal
-    ):
+
+def read_goal(experiment: Any, words: str, shown: str) -> Goal | None:
+    """A goal in words, or one shown as STORE#EPISODE (see `read_shown`); none where neither is given."""
+    if (words or shown) and not knows_goals(experiment):
         raise ConfigError(
-            "this policy is told no goals; `robot-rl imitate` learns one that is (policy.inputs.goal=true)"
+            "this policy is told no goals; `robot-rl imitate` learns one that is (policy.inputs.goal=true), and a "
+            "critic of goals can steer this one towards one that is shown (robot-rl offline algorithm=gciql)"
         )
     if not shown:
         return Goal(text=words) if words else None
+    return Goal(read_shown(experiment, shown), words)
+
+
+def read_shown(experiment: Any, shown: str) -> Observation:
+    """The last observation of the episode STORE#EPISODE (its number or its id).
+
+    `SpecError` unless the store's observations are those of the task.
+    """
     path, hash_sign, which = shown.rpartition("#")
     if not hash_sign:
         raise ConfigError(f"goal {shown!r} is not STORE#EPISODE, as runs/play/lift#12")
     store = EpisodeStore(Path(path))
-    if store.observation_spec != experiment.task.observation_spec:
-        raise SpecError(f"{path} holds {store.observation_spec}, but the task shows {experiment.task.observation_spec}")
+    if found := difference(store.observation_spec, experiment.task.observation_spec, (path, experiment.task.name)):
+        raise SpecError(f"{path} holds other observations than the task shows: {found}")
     episode = store.episode(store.number_of(which))
     if episode.info.synthetic:
         raise ConfigError(f"episode {which} of {path} is synthetic: a goal is something that was seen")
-    return Goal(episode.observation(episode.info.steps), words)
+    return episode.observation(episode.info.steps)
 
 
 def goals_of(experiment: Any, words: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -17,8 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from policies.serving import PolicyServer
-from policies.sources import ManySource
-from policies.steered import as_many
+from policies.sources import ManySource, as_many
 from policies.torch_source import TorchSource
 from robot_rl.apps.config import add_overrides
 from robot_rl.apps.evaluate import load_bundle

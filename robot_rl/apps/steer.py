@@ -19,8 +19,8 @@ from rich.progress import track
 from rich.table import Table
 
 from policies.chunking import ChunkPolicy
-from policies.sources import ManySource
-from policies.steered import SteeringConfig, as_many
+from policies.sources import ManySource, as_many
+from policies.steered import SteeringConfig
 from policies.steering_choice import SAMPLES, Trial, best_setting, try_settings
 from robot_rl.apps.config import add_overrides, not_negative, positive
 from robot_rl.apps.evaluate import load_policy
@@ -46,7 +46,10 @@ def run(args: argparse.Namespace) -> int:
     run_dir, checkpoint = find_checkpoint(args.path)
     experiment = read_run(run_dir, args.overrides)
     if not isinstance(experiment, ImitationExperiment):
-        raise ConfigError(f"{run_dir} holds a policy that acts step by step; chunk policies are steered")
+        raise ConfigError(
+            f"{run_dir} was learned by robot-rl train, and held-out episodes tell nothing of it; robot-rl evaluate "
+            "--critic RUN --samples K steers it"
+        )
     policy = load_policy(experiment, checkpoint)
     assert isinstance(policy, ChunkPolicy)
     values = _values(experiment, as_many(policy.source), args, console)

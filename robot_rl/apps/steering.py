@@ -18,9 +18,10 @@ from policies.values import ChunkCriticNet
 from robot_rl.algorithms.offline import CRITIC
 from robot_rl.apps.config import positive
 from robot_rl.apps.imitation import ImitationExperiment, build_critic
-from robot_rl.apps.runs import find_checkpoint, read_run
+from robot_rl.apps.runs import find_checkpoint, knows_goals, read_run, read_shown
 from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.protocols import Policy
+from robot_rl.spec_difference import difference
 from robot_rl.typed import to_dataclass
 
 SETTING = "steering.json"
@@ -55,9 +56,15 @@ def _load_net(path: Path, task: Any) -> ChunkCriticNet:
     if not isinstance(experiment, ImitationExperiment):
         raise ConfigError(f"{run_dir} holds no critic of recorded episodes; robot-rl offline learns one")
     for name in ("observation_spec", "action_spec"):
-        known, shown = getattr(experiment.task, name), getattr(task, name)
-        if known != shown:
-            raise SpecError(f"the critic's {name} is {known}, the policy's task has {shown}")
+        found = difference(getattr(experiment.task, name), getattr(task, name), ("critic", "policy"))
+        if found:
+            raise SpecError(
+                f"{path} was learned for {experiment.task.name}, and does not fit {task.name}: they differ in "
+                f"{name}, {found}"
+            )
+    rate_hz = experiment.task.rate_hz
+    if rate_hz != task.rate_hz:
+        raise SpecError(f"{path} values actions at {rate_hz:g} Hz, and the policy's task runs at {task.rate_hz:g} Hz")
     net = build_critic(experiment, task.observation_spec, task.action_spec)
     if not isinstance(net, ChunkCriticNet):
         raise ConfigError(f"the critic of {run_dir} does not value actions, and cannot choose among them; gciql's does")
@@ -77,12 +84,28 @@ def given_steering(source: Any) -> dict[str, Any]:
 
 
 def steer_by(
-    policy: Policy, experiment: Any, run_dir: Path, critic: Path, veto: Path | None, given: Mapping[str, Any]
+    policy: Policy,
+    experiment: Any,
+    run_dir: Path,
+    critic: Path,
+    veto: Path | None,
+    given: Mapping[str, Any],
+    goal: str = "",
 ) -> SteeredPolicy:
-    """`policy` of the run in `run_dir`, steered by the critic: as `given`, otherwise as `robot-rl steer` found."""
+    """`policy` of the run in `run_dir`, steered by the critic: as `given`, otherwise as `robot-rl steer` found.
+
+    A `goal`, STORE#EPISODE, is told to the critic alone where the policy knows none.
+    """
     config, task = replace(read_setting(run_dir, critic), **given), experiment.task
     forbids = None if veto is None else load_veto(veto, task)
-    return SteeredPolicy(policy, load_critic(critic, task), config, experiment.seed, forbids)
+    shown = read_shown(experiment, goal) if goal and not knows_goals(experiment) else {}
+    steered = SteeredPolicy(policy, load_critic(critic, task), config, experiment.seed, forbids, shown)
+    if shown and not steered.steering.told:
+        raise ConfigError(
+            f"neither this policy nor {critic} is told goals; `robot-rl offline algorithm=gciql critic=goal` learns a "
+            "critic that is"
+        )
+    return steered
 
 
 def read_setting(run_dir: Path, critic: Path) -> SteeringConfig:

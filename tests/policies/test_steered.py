@@ -11,13 +11,13 @@ from policies.gcbc import GCBCConfig
 from policies.inputs import InputConfig
 from policies.q_chunking import QChunkingPolicyConfig
 from policies.score import ScoreConfig
+from policies.sources import as_many
 from policies.steered import (
     SteeredPolicy,
     SteeredSource,
     Steering,
     SteeringConfig,
     TorchCritic,
-    as_many,
     lower_bound,
     pick,
 )
@@ -67,12 +67,12 @@ def test_the_lower_bound_is_the_mean_less_deviations():
 
 def test_the_best_is_picked_or_one_by_softmax_and_never_what_is_no_number():
     random = np.random.default_rng(0)
-    bound = np.array([0.0, 1.0, np.nan, -1.0])
+    bound = lower_bound(np.array([[0.0, 1.0, np.nan, -1.0]]), 0.0)
     assert pick(bound, 0.0, random) == 1
     drawn = np.bincount([pick(bound, 1.0, random) for _ in range(4000)], minlength=4) / 4000
     shares = np.exp([0.0, 1.0, -np.inf, -1.0])
     np.testing.assert_allclose(drawn, shares / shares.sum(), atol=0.03)
-    assert pick(np.full(3, np.nan), 1.0, random) == 0  # the policy's own
+    assert pick(lower_bound(np.full((1, 3), np.nan), 0.0), 1.0, random) == 0  # the policy's own
 
 
 def test_one_candidate_is_the_policy_as_it_is():
@@ -168,6 +168,19 @@ def test_the_critic_is_told_the_goal_that_the_policy_is_told():
         SteeredSource(source(inputs=InputConfig()), Steering(critic, SteeringConfig())).tell({}, "lift it", SEEN)
 
 
+def test_a_critic_of_goals_steers_a_policy_that_knows_none():
+    critic, goal = Likes(x=0.5), {"state": np.array([0.3, 0.7], np.float32)}
+    critic.told = True
+    for base in (chunk_policy(source()), Draws()):
+        policy = SteeredPolicy(base, critic, SteeringConfig(samples=20), goal=goal)
+        policy.reset()
+        policy.act(SEEN)
+        np.testing.assert_array_equal(critic.goals[-1]["state"], goal["state"])
+        policy.reset(Goal({"state": np.ones(2, np.float32)}))  # what an episode tells comes first
+        policy.act(SEEN)
+        np.testing.assert_array_equal(critic.goals[-1]["state"], 1.0)
+
+
 class Draws:
     """Any policy: one action at a time, drawn at random; remote ones look like this."""
 
@@ -194,6 +207,25 @@ def test_a_policy_that_acts_step_by_step_is_asked_several_times():
         SteeredPolicy(base, Likes(horizon=3), SteeringConfig())
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_candidate_0_is_the_action_of_the_policy_by_itself(deterministic):
+    steered, plain = SteeredPolicy(Draws(), Likes(), SteeringConfig(samples=1)), Draws()
+    steered.deterministic = plain.deterministic = deterministic
+    for _ in range(3):
+        np.testing.assert_array_equal(steered.act(SEEN), plain.act(SEEN))
+    several = SteeredPolicy(Draws(), Likes(x=0.0), SteeringConfig(samples=5))
+    several.act(SEEN)
+    assert several.choice is not None and several.choice.base_rank == 0  # the deterministic one is just what it likes
+
+
+def test_a_base_that_the_critic_has_no_number_for_ranks_last():
+    critic = Likes()
+    critic.values = lambda observation, goal, chunks: np.array([[np.nan, 0.2, 0.1]])
+    steering = Steering(critic, SteeringConfig(samples=3))
+    assert steering.choose({"state": np.zeros((1, 2))}, {}, np.zeros((3, 1, 2), np.float32), 0) == 1
+    assert steering.choice is not None and steering.choice.base_rank == 2
+
+
 def test_a_policy_that_gives_one_chunk_at_a_time_is_asked_once_for_each():
     networks = {"state_features": 8, "critics": CriticConfig(hidden=(8,)), "samples": 2, "horizon": 4}
     config = QChunkingPolicyConfig(**networks, execution=ExecutionConfig(execute=2))
@@ -213,7 +245,13 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="values 8 actions, the policy gives 4"):
         SteeredPolicy(chunk_policy(source()), Likes(horizon=8), SteeringConfig())
     numbers = ({"temperature": one} for one in (-1.0, np.nan, np.inf))
-    wrong_ones: list[dict[str, Any]] = [{"samples": 0}, {"pessimism": -0.1}, {"pessimism": np.nan}, *numbers]
+    wrong_ones: list[dict[str, Any]] = [
+        {"samples": 0},
+        {"samples": 10**9},
+        {"pessimism": -0.1},
+        {"pessimism": np.nan},
+        *numbers,
+    ]
     for wrong in wrong_ones:
         with pytest.raises(ConfigError):
             SteeringConfig(**wrong)

@@ -82,7 +82,9 @@ def test_other_shares_are_refused_and_the_same_add_nothing(store, capsys):
 
 def test_stores_show_operators_and_are_sound(store, capsys):
     assert main(["data", "info", str(store)]) == 0
-    rows = [[cell.strip() for cell in line.split("│")] for line in capsys.readouterr().out.splitlines()]
+    said = capsys.readouterr().out
+    assert "tcp.x, tcp.y, tcp.z" in said and "x, y, z, gripper" in said  # the names of elements
+    rows = [[cell.strip() for cell in line.split("│")] for line in said.splitlines()]
     counts = {cells[2]: cells[3:5] for cells in rows if len(cells) > 4}
     assert counts == {"expert": ["1", "1"], "wrong": ["2", "0"]} or counts == {
         "expert": ["2", "2"],

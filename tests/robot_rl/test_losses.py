@@ -189,3 +189,12 @@ def test_gradients_agree_with_finite_differences():
     check_gradient(lambda point: losses.ensemble_loss(point, ones[:3]), mean)
     check_gradient(lambda point: losses.imitation_loss(point, action, ones), mean)
     check_gradient(lambda point: losses.actor_loss(point, ones, ones[0]), mean)
+
+
+def test_cloning_where_every_weight_underflows_teaches_nothing():
+    """Advantages far below AWR's temperature: no division of nothing by nothing."""
+    mean = torch.ones(2, 3, requires_grad=True)
+    weight = losses.awr_weight(torch.tensor([-20.0, -30.0]), 0.1, 100.0)
+    loss = losses.cloning_loss(mean, torch.zeros(2, 3), weight)
+    (gradient,) = torch.autograd.grad(loss, mean)
+    assert float(weight.sum()) == 0.0 and float(loss.detach()) == 0.0 and not gradient.any()

@@ -198,6 +198,18 @@ def test_a_quantile_of_the_members_stands_for_their_minimum():
     assert float(learner.advantage(learner.load(one_window(learner)))) == pytest.approx(4.4 - 1.6, rel=1e-5)
 
 
+def test_hubers_error_is_of_q_alone():
+    """RIQL (2310.12955): V stays an expectile, of squared errors."""
+    critic = Table()
+    critic.head = ScalarHead(huber=0.1)
+    learner = IQLConfig(quantile=0.25, discount=0.9, value_range=None).build(Still(0.0), critic)
+    loss, metrics = learner.critic_loss(learner.load(one_window(learner)))
+    aim, target = 2.2 + 0.25 * 2.2, 0.3 + 0.9 * (0.8 * 3.0)
+    q_loss = sum(2 * 0.1 * (abs(q - target) - 0.05) for q in (2.2, 4.4))
+    assert float(metrics["v_loss"]) == pytest.approx(0.7 * (aim - 1.6) ** 2, rel=1e-5)
+    assert float(loss.detach() - metrics["v_loss"]) == pytest.approx(q_loss, rel=1e-4)
+
+
 def test_targets_stay_within_the_values_that_are_possible():
     learner = IQLConfig(discount=0.9, value_range=(0.0, 1.0)).build(Still(0.0), Table())
     loss, metrics = learner.critic_loss(learner.load(one_window(learner)))

@@ -320,6 +320,18 @@ def test_a2pr_resumes_exactly():
     assert {key: float(value) for key, value in one.items()} == {key: float(value) for key, value in two.items()}
 
 
+def test_the_autoencoder_is_drawn_from_the_seed():
+    """Whatever was drawn before: the same command gives the same run."""
+    built = []
+    for before in (1, 2):
+        torch.manual_seed(before)
+        torch.rand(3)
+        learner = A2PRConfig(hidden=(4,), seed=5).build(Still(0.0), TableWithFeatures())
+        built.append(learner.state_dict())
+    named = [name for name in built[0] if name.startswith("vae.")]
+    assert named and all(torch.equal(built[0][name], built[1][name]) for name in named)
+
+
 def test_nonsense_is_refused():
     nonsense: list[tuple[Any, dict[str, Any]]] = [
         (TD3BCConfig, {"policy_noise": -1.0}),

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from data.store import EpisodeStore
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import CONF_DIR, compose
 from robot_rl.apps.held_out import choose_episodes
-from robot_rl.apps.imitation import ImitationExperiment, open_material
-from robot_rl.errors import ConfigError
+from robot_rl.apps.imitation import ImitationExperiment, build_chunk_policy, open_material
+from robot_rl.apps.runs import read_goal
+from robot_rl.apps.steering import load_critic, steer_by
+from robot_rl.errors import ConfigError, SpecError
 
 NETS = ("policy.network.width=16", "policy.network.blocks=1", "policy.execution.execute=4")
 CRITIC = ("algorithm=gciql", "critic=goal", "critic.hidden=[16,16]", "policy.hidden=[16,16]", "batch_size=16")
@@ -118,6 +121,33 @@ def test_what_does_not_fit_is_refused(work, capsys):
         assert said in capsys.readouterr().err
 
 
+def test_a_critic_of_another_task_or_rate_is_refused(work):
+    lift: Any = compose("imitate", ["task=lift"], ImitationExperiment).task
+    with pytest.raises(SpecError, match=r"learned for cube-single, and does not fit lift.*cube.z \(policy"):
+        load_critic(work / "critic", lift)
+    own: Any = compose("imitate", ["task=cube-single"], ImitationExperiment).task
+    slower = SimpleNamespace(observation_spec=own.observation_spec, action_spec=own.action_spec, rate_hz=5.0)
+    with pytest.raises(SpecError, match="runs at 5 Hz"):
+        load_critic(work / "critic", slower)
+
+
+def test_a_policy_without_goals_is_steered_towards_one(work):
+    """By the critic alone; which of the two is told is said where neither is."""
+    experiment = compose("imitate", ["task=cube-single", "policy.inputs.goal=false", *NETS], ImitationExperiment)
+    goal, specs = f"{work / 'data'}#0", (experiment.task.observation_spec, experiment.task.action_spec)
+    policy = build_chunk_policy(experiment)
+    steered = steer_by(policy, experiment, work / "base", work / "critic", None, {"samples": 3}, goal)
+    steered.reset()
+    seen = EpisodeStore(work / "data").episode(1).observation(0)
+    assert steered.act(seen).shape == (specs[1].dim,) and steered.choice is not None
+    blind = ("critic.inputs.goal=false", "algorithm=iql", "critic=reward")
+    assert offline(work, "blind", *blind, "critic.horizon=1") == 0
+    with pytest.raises(ConfigError, match="neither this policy nor"):
+        steer_by(build_chunk_policy(experiment), experiment, work / "base", work / "blind", None, {}, goal)
+    with pytest.raises(ConfigError, match="told no goals"):
+        read_goal(experiment, "", goal)
+
+
 def test_an_offline_run_resumes_with_the_same_weights(work, monkeypatch):
     from robot_rl.algorithms.iql import IQL
 
@@ -159,6 +189,11 @@ def test_every_algorithm_and_critic_of_conf_is_built():
     }
 
 
+def test_returns_that_targets_could_not_reach_are_refused(work, capsys):
+    assert offline(work, "narrow", "algorithm=iql", "critic=reward", "algorithm.value_range=[0.5,1]") == 2
+    assert "algorithm.value_range=[0,1]" in capsys.readouterr().err and not (work / "narrow").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -167,6 +202,9 @@ def test_every_algorithm_and_critic_of_conf_is_built():
         (["policy.horizon=4"], "shorter"),
         (["algorithm=fisor"], "critic=fisor"),
         (["critic=fisor"], "algorithm=fisor"),
+        (["critic=classes", "algorithm.value_range=[-1,1]"], "critic.head.low"),
+        (["critic=classes", "algorithm.value_range=null"], "value_range"),
+        (["algorithm=gciql", "critic=goal", "+critic.head._target_=robot_rl.value_heads.ClassHead"], "-100"),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused(words, said):
