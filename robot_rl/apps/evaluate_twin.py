@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     summary = summarize(evaluation.rows(), trials)
     write_file(out / RANKING, json.dumps(summary, indent=1, allow_nan=False) + "\n")
     print_ranking(summary, console, fitted_values(out, {one.name: one.digest for one in candidates}))
-    if fallback := ranked_by(summary["ranking"]["by"]):
+    if fallback := ranked_by(summary["ranking"]["by"], len(summary["ranking"]["worlds"])):
         console.print(fallback)
     console.print(f"{out / EPISODES}")
     return 0

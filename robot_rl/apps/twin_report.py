@@ -30,7 +30,7 @@ from robot_rl.evaluation_table import DESCRIPTION, EPISODES, FILMS, REAL, Episod
 from robot_rl.failures import SCATTERED, ClusterConfig, failure_clusters
 from robot_rl.files import write_file
 from robot_rl.paired import Rate, Table, columns, difference, outcomes, policies, success
-from robot_rl.promotion import rank_policies
+from robot_rl.ranking import rank_policies
 
 RANKING = "ranking.json"
 SHOWN_FAILURES = 4000
@@ -105,8 +105,8 @@ def _success(rates: dict[str, dict[str, Rate]], fitted: dict[str, Rate]) -> Iter
         shown = [[*row, fitted.get(row[0], "")] for row in shown]
     yield page.table(("policy", *kinds, *(["FQE"] if fitted else [])), shown)
     yield (
-        "<p>Intervals hold 95 %. In one world they are Wilson's; over an ensemble worlds and starts are resampled, and "
-        "none is narrower than Wilson's.</p>"
+        "<p>Intervals hold 95 %. In one world they are Wilson's; of several worlds or scenes these and starts are "
+        "resampled, and none is narrower than Wilson's.</p>"
     )
     if fitted:
         yield "<p>FQE: from recorded episodes that others acted in (robot-rl twin estimate).</p>"
@@ -155,15 +155,14 @@ def _agreement(rates: dict[str, dict[str, Rate]]) -> Iterator[str]:
 
 def _ranking(table: Table, names: list[str]) -> Iterator[str]:
     kind = _told_by(table)
-    fallback = ranked_by(kind)
-    yield page.heading(f"Ranking by the {kind} twin" if fallback else "Ranking over the ensemble")
+    yield page.heading("Ranking over the ensemble" if kind == TOLD_BY[0] else f"Ranking by the {kind} twin")
     table = {name: column[table["kind"] == kind] for name, column in table.items()}
     worlds, tried = np.unique(table["world"]).tolist(), list(policies(table))
     ranking = rank_policies(table, worlds) if tried else None
-    if ranking is None:
+    if ranking is None or len(tried) < 2:
         yield page.listing([f"No ranking: {_alone(kind, tried)}."])
         return
-    if fallback:
+    if fallback := ranked_by(kind, len(worlds)):
         yield f"<p>{fallback.capitalize()}.</p>"
     yield page.listing(ranking.words())
     found = {name: outcomes(table, name, worlds) for name in policies(table)}
