@@ -20,6 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from robot_rl.apps import page, twin_films
+from robot_rl.apps.config import make_folder
 from robot_rl.apps.estimates import ESTIMATES, fitted_values
 from robot_rl.apps.twin_plots import COLOURS, agreement_plot, difference_plot, failure_plot, success_plot
 from robot_rl.apps.twin_ranking import TOLD_BY, real_success, told
@@ -75,6 +76,7 @@ def write_report(folder: Path, real: Path | None, out: Path) -> str:
         *twin_films.section(table, folder),
         *_raw(folder, real, out),
     ]
+    make_folder(out.parent)
     write_file(out, page.page(title, sections))
     return note
 
@@ -203,7 +205,16 @@ def _guard(table: Table, guarded: bool | None) -> Iterator[str]:
 
 def _failures(table: Table, folder: Path, out: Path) -> Iterator[str]:
     yield page.heading("Failures")
-    simulated = {name: column[table["kind"] != REAL] for name, column in table.items()}
+    scenes = np.unique(table["scene"][table["kind"] != REAL]).tolist()
+    for scene in scenes:
+        here = (table["kind"] != REAL) & (table["scene"] == scene)
+        if len(scenes) > 1:
+            yield page.heading(scene, 3)
+        yield from _failures_in({name: column[here] for name, column in table.items()}, folder, out)
+
+
+def _failures_in(simulated: Table, folder: Path, out: Path) -> Iterator[str]:
+    """Of one scene: the same place in another one is another place."""
     failed = np.flatnonzero(~simulated["success"])
     if not len(failed):
         yield "<p>None.</p>"
