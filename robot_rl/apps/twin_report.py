@@ -26,14 +26,13 @@ from robot_rl.apps.twin_plots import COLOURS, agreement_plot, difference_plot, f
 from robot_rl.apps.twin_ranking import TOLD_BY, real_success, told
 from robot_rl.apps.twins import ranked_by
 from robot_rl.correlation import drop_one, mmrv, pearson, spearman
-from robot_rl.evaluation_description import read_description
+from robot_rl.evaluation_description import RANKING, read_description
 from robot_rl.evaluation_table import DESCRIPTION, EPISODES, FILMS, REAL, EpisodeRow, read_table, trials_of
 from robot_rl.failures import SCATTERED, ClusterConfig, failure_clusters
 from robot_rl.files import write_file
 from robot_rl.paired import Rate, Table, columns, difference, outcomes, policies, success
 from robot_rl.ranking import rank_policies
 
-RANKING = "ranking.json"
 SHOWN_FAILURES = 4000
 """Failures that are grouped; of more, as many drawn at random."""
 CLUSTERS = ClusterConfig()
