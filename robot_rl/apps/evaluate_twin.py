@@ -108,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
         raise
     finally:
         evaluation.write()
-    summary = summarize(evaluation.rows(), trials) | {TABLE: table_hash(out)}
+    summary = summarize(evaluation.rows(), trials)
+    summary[TABLE] = table_hash(out)
     write_file(out / RANKING, json.dumps(summary, indent=1, allow_nan=False) + "\n")
     print_ranking(summary, console, fitted_values(out, {one.name: one.digest for one in candidates}))
     if fallback := ranked_by(summary["ranking"]["by"], len(summary["ranking"]["worlds"])):
