@@ -23,22 +23,33 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
     return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
-def p_over_groups(first: ArrayLike, second: ArrayLike, groups: ArrayLike) -> float:
-    """Two-sided p of outcomes (E,) of two policies, in `groups` (E,) drawn from many in which they may be equal.
+def p_over_factors(first: ArrayLike, second: ArrayLike, factors: Sequence[ArrayLike]) -> tuple[float, int]:
+    """Two-sided p of outcomes (E,) of two policies, and the factor whose levels make it largest.
 
-    Student's t-test over the groups' mean differences: it holds however alike the outcomes of one group are. 0 where
-    there is one group, which says nothing of others; 0 or 1 where the groups' differences are the same.
+    `factors` (E,) say from which world, which scene an episode is; their levels are drawn from many over which the
+    policies may be equal. Crossed as they are, that is Clark's min F' (J. Verbal Learning and Verbal Behavior 12,
+    1973): the variances of the mean over each factor's levels add up, with Satterthwaite's degrees of freedom. It holds
+    however alike the outcomes of one level are. Of one factor it is Student's t-test over its levels' mean differences.
+    0 where no factor has two levels, which says nothing of others; 0 or 1 where the levels' differences are the same.
     """
     a, b = _paired(first, second)
-    labels = np.asarray(groups)
-    differences = np.array([(a - b)[labels == one].mean() for one in np.unique(labels)])
-    if len(differences) < 2:
-        return 0.0
-    if np.ptp(differences) < 1e-12:
-        return float(abs(differences[0]) < 1e-12)
-    count = len(differences)
-    t = float(differences.mean()) / (float(differences.std(ddof=1)) / math.sqrt(count))
-    return float(2.0 * stats.t.sf(abs(t), count - 1))
+    cells, place = np.unique(np.stack([np.asarray(one, str) for one in factors], 1), axis=0, return_inverse=True)
+    differences = np.bincount(place.ravel(), a - b) / np.bincount(place.ravel())  # (cells,)
+    varied = [_of_the_mean(differences, labels) for labels in cells.T]  # each (variance, degrees of freedom)
+    widest = int(np.argmax([variance for variance, _ in varied]))
+    if not any(freedom for _, freedom in varied):
+        return 0.0, widest
+    mean, total = float(differences.mean()), sum(variance for variance, _ in varied)
+    if total < 1e-24:
+        return float(abs(mean) < 1e-12), widest
+    freedom = total**2 / sum(variance**2 / freedom for variance, freedom in varied if freedom)
+    return float(2.0 * stats.t.sf(abs(mean) / math.sqrt(total), freedom)), widest
+
+
+def _of_the_mean(differences: NDArray[np.float64], labels: NDArray[np.str_]) -> tuple[float, int]:
+    """Variance of a mean of the levels' means, and its degrees of freedom; 0, 0 of one level."""
+    means = np.array([differences[labels == one].mean() for one in np.unique(labels)])
+    return (float(means.var(ddof=1)) / len(means), len(means) - 1) if len(means) > 1 else (0.0, 0)
 
 
 def paired_rollouts_needed(first_alone: float, second_alone: float, power: float = 0.8, alpha: float = 0.05) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from robot_rl.errors import DataError
-from robot_rl.evaluation_table import DESCRIPTION
+from robot_rl.evaluation_table import DESCRIPTION, EPISODES
 from robot_rl.files import read_object
 
 EXPERIMENT = "experiment_sha256"
+RANKING, TABLE = "ranking.json", "episodes_sha256"
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,15 @@ def read_description(folder: Path) -> Described:
     except (TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path} does not describe an evaluation: {error!r}; evaluating again writes it") from error
     return Described(policies, guarded if isinstance(guarded, bool) else None)
+
+
+def table_hash(folder: Path) -> str:
+    """SHA-256, in hexadecimal, of the evaluation's table as it is now."""
+    return hashlib.sha256((folder / EPISODES).read_bytes()).hexdigest()
+
+
+def is_altered(folder: Path) -> bool:
+    """Whether the table is another one than its ranking was made from; no ranking, or one of before, says nothing."""
+    path = folder / RANKING
+    said = read_object(path).get(TABLE) if path.exists() else None
+    return said is not None and said != table_hash(folder)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-import numpy as np
 
 from robot_rl.errors import ConfigError, DataError
 
@@ -163,16 +161,6 @@ def checkpoints(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         hashes = ", ".join(digest[:12] for name, digest in ordered if digest and name in twice)
         raise ConfigError(f"two checkpoints go by the name {', '.join(twice)} ({hashes}): name each policy differently")
     return dict(ordered)
-
-
-def outcomes(rows: Iterable[EpisodeRow], policies: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Success (E,) of each of `policies` in the episodes that all of them have, and the worlds (E,) of these."""
-    found = {name: {} for name in policies}
-    for row in rows:
-        if row.policy in found:
-            found[row.policy][row.world, row.scene, row.variant, row.start] = row.success
-    shared = sorted(set.intersection(*(set(one) for one in found.values()))) if found else []
-    return {name: np.array([one[key] for key in shared], bool) for name, one in found.items()}, [k[0] for k in shared]
 
 
 def _trial(line: dict[str, Any]) -> EpisodeRow:

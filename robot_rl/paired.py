@@ -1,8 +1,9 @@
 """Success of policies that were tried in the same worlds from the same starts, and how sure it is.
 
-Worlds and starts are both drawn: a policy's trials in one world are alike, and so are those from one start. Resampling
-both (Owen, "The pigeonhole bootstrap", Ann. Appl. Stat. 2007) keeps that; it errs on the wide side. Of one world there
-is nothing to resample, and success there has Wilson's interval.
+Worlds, scenes and starts are all drawn: a policy's trials in one world are alike, as are those in one scene and those
+from one start, whose looks count as one trial by their mean. Resampling all (Owen, "The pigeonhole bootstrap", Ann.
+Appl. Stat. 2007) keeps that; it errs on the wide side. Of one world of one scene there is nothing to resample, and
+success there has Wilson's interval.
 """
 
 from __future__ import annotations
@@ -63,25 +64,26 @@ def outcomes(table: Table, policy: str, worlds: Sequence[str]) -> dict[Cell, flo
 
 
 def success(found: Outcomes) -> Rate:
-    """Success rate with Wilson's interval in one world; in several that over worlds and starts, never narrower."""
+    """Success rate with Wilson's interval in one world; of several that over worlds, scenes, starts, never narrower."""
     alone = wilson(found)
-    if len({world for world, *_ in found}) < 2:
+    if len({(world, scene) for world, scene, *_ in found}) < 2:
         return alone
     _, low, high = crossed_bootstrap(found)
     return Rate(alone.value, min(low, alone.low), max(high, alone.high), alone.trials)
 
 
 def wilson(found: Outcomes) -> Rate:
-    """Success rate as if all cells were independent."""
+    """Success rate as if all cells were independent, but for the looks of one start."""
     if not found:
         return Rate(math.nan, 0.0, 1.0, 0)
-    mean = math.fsum(found.values()) / len(found)
-    return Rate(mean, *wilson_bounds(mean, len(found)), len(found))
+    trials = list(_by_start(found).values())
+    mean = math.fsum(trials) / len(trials)
+    return Rate(mean, *wilson_bounds(mean, len(trials)), len(trials))
 
 
 def difference(first: Outcomes, second: Outcomes) -> Rate:
     """`first` less `second` where both were tried; of both intervals (paired, crossed) the farther bounds."""
-    deltas = {cell: value - second[cell] for cell, value in first.items() if cell in second}
+    deltas = _by_start({cell: value - second[cell] for cell, value in first.items() if cell in second})
     mean, low, high = crossed_bootstrap(deltas)
     wins, losses = (sum(max(sign * delta, 0.0) for delta in deltas.values()) for sign in (1, -1))
     pairs = paired_interval(wins, losses, len(deltas))
@@ -99,7 +101,7 @@ def gap(single: Outcomes, many: Outcomes) -> Rate:
         same = by_start.get(cell[1:], by_start.get(cell[3]))
         if same is not None:
             deltas[cell] = float(np.mean(same)) - value
-    return Rate(*crossed_bootstrap(deltas), len(deltas))
+    return Rate(*crossed_bootstrap(deltas), len(_by_start(deltas)))
 
 
 def paired_interval(wins: float, losses: float, pairs: int, z: float = Z_95) -> tuple[float, float]:
@@ -113,22 +115,39 @@ def paired_interval(wins: float, losses: float, pairs: int, z: float = Z_95) -> 
 
 
 def crossed_bootstrap(values: Outcomes, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float, float]:
-    """(mean, low, high), 95 %, with worlds (W) and starts (S) resampled; cells that were not tried are left out."""
+    """(mean, low, high), 95 %, with worlds (W), scenes and starts (S, of a scene each) resampled.
+
+    Cells that were not tried are left out.
+    """
     if not values:
         return math.nan, -1.0, 1.0
-    worlds = {world: row for row, world in enumerate(dict.fromkeys(cell[0] for cell in values))}
-    starts = {start: column for column, start in enumerate(dict.fromkeys(cell[1:] for cell in values))}
+    values = _by_start(values)
+    worlds, scenes, starts = (
+        {one: row for row, one in enumerate(dict.fromkeys(cell[part] for cell in values))}
+        for part in (slice(0, 1), slice(1, 2), slice(1, None))
+    )
     sums, tried = np.zeros((len(worlds), len(starts))), np.zeros((len(worlds), len(starts)))
     for cell, value in values.items():
-        place = worlds[cell[0]], starts[cell[1:]]
+        place = worlds[cell[:1]], starts[cell[1:]]
         sums[place], tried[place] = value, 1.0
     rng = np.random.default_rng(seed)
-    rows, columns = (rng.multinomial(n, np.full(n, 1.0 / n), resamples).astype(float) for n in sums.shape)
+    rows, columns, drawn = (
+        rng.multinomial(n, np.full(n, 1.0 / n), resamples).astype(float) for n in (*sums.shape, len(scenes))
+    )
+    columns *= drawn[:, [scenes[start[:1]] for start in starts]]
     weight = ((rows @ tried) * columns).sum(1)
     whole = weight > 0.0  # a draw without a single trial says nothing
     means = ((rows @ sums) * columns).sum(1)[whole] / weight[whole]
     low, high = np.quantile(means, (0.025, 0.975))
     return float(sums.sum() / tried.sum()), float(low), float(high)
+
+
+def _by_start(found: Outcomes) -> dict[Cell, float]:
+    """The mean over the looks from each start, under the nominal look."""
+    looks: dict[Cell, list[float]] = {}
+    for (world, scene, _, start), value in found.items():
+        looks.setdefault((world, scene, "", start), []).append(value)
+    return {cell: float(np.mean(values)) for cell, values in looks.items()}
 
 
 def _cell(table: Table, row: int) -> Cell:

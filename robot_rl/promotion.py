@@ -14,7 +14,7 @@ from robot_rl.evaluation_description import Described
 from robot_rl.evaluation_table import REAL
 from robot_rl.identity import Identity
 from robot_rl.paired import Rate, Table, difference, gap, outcomes, policies, success
-from robot_rl.ranking import Ranking, rank
+from robot_rl.ranking import rank_policies
 from robot_rl.records import without_nan
 
 ENSEMBLE = "ensemble"
@@ -121,18 +121,9 @@ def look_at(table: Table, mine: str, described: Described, config: PromotionConf
         {world: success(one) for world, one in alone.items() if one},
         {world: gap(one, found) for world, one in alone.items() if one},
         {name: difference(found, outcomes(table, name, worlds)) for name in policies(table) if name != mine},
-        ("evaluated alone",) if ranking is None else tuple(ranking.words()),
+        tuple(ranking.words()) if ranking and verdicts else ("evaluated alone",),
         {name: verdict.against for name, verdict in verdicts.items() if verdict.against},
     )
-
-
-def rank_policies(table: Table, worlds: Sequence[str]) -> Ranking | None:
-    """All policies over the episodes that they have in common; None where two have none."""
-    found = {name: outcomes(table, name, worlds) for name in policies(table)}
-    common = [cell for cell in next(iter(found.values())) if all(cell in one for one in found.values())]
-    if len(found) < 2 or not common:
-        return None
-    return rank({name: [one[cell] > 0.5 for cell in common] for name, one in found.items()}, [one[0] for one in common])
 
 
 def _uncovered(table: Table | None, described: Described, policy: Identity) -> Check:

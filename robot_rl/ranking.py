@@ -1,9 +1,9 @@
 """Which policy is better, as far as the episodes can tell: a partial order, with refusals in words.
 
 Two policies are ranked when their paired episodes separate them (McNemar's exact test), their differences in the worlds
-do as well (t-test over worlds, where there are several: episodes of one world are alike, and a policy that is better in
-the worlds at hand need not be in the next one), and no single world separates them the other way round. The larger of
-both p counts, Holm-corrected for all the pairs.
+and scenes do as well (min F' over both, where there are several: episodes of one world or scene are alike, and a policy
+that is better in those at hand need not be in the next one), and no single world of a scene separates them the other
+way round. The larger of both p counts, Holm-corrected for all the pairs.
 
 Shape letters: K policies, E paired episodes.
 """
@@ -17,8 +17,10 @@ from itertools import combinations, pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot_rl.comparison import holm, mcnemar, p_over_groups, paired_rollouts_needed
+from robot_rl import paired
+from robot_rl.comparison import holm, mcnemar, p_over_factors, paired_rollouts_needed
 
+FACTORS = ("worlds", "scenes")
 UNRANKED = "no ranking: the episodes do not tell these policies apart"
 
 
@@ -36,9 +38,11 @@ class Verdict:
     by_episodes: float
     """McNemar's p, of the paired episodes as if all were independent; not corrected."""
     over_worlds: float
-    """p of the differences in the worlds; not corrected, 0 where there is one world."""
+    """p of the differences in the worlds and scenes; not corrected, 0 where there is one world."""
+    differ: str
+    """Of "worlds" and "scenes" those among which the difference varies more."""
     against: tuple[str, ...]
-    """Worlds that on their own separate them the other way round."""
+    """Worlds (of several scenes: scene/world) that on their own separate them the other way round."""
     episodes_needed: int | None
     """Paired episodes that tell a difference of this size with 80 % power among all pairs; None where it is 0."""
     alpha: float
@@ -63,7 +67,10 @@ class Verdict:
             return f"{pair}they succeed as often"
         told = f"{pair}p = {self.p:.2g} for {self.difference:.2f}"
         if self.over_worlds > self.by_episodes:
-            return f"{told}, by which the worlds differ too much: more worlds can tell, more episodes in these cannot"
+            return (
+                f"{told}, by which the {self.differ} differ too much: more {self.differ} can tell, more episodes in "
+                "these cannot"
+            )
         return f"{told}; it takes some {self.episodes_needed} paired episodes"
 
 
@@ -118,19 +125,41 @@ class Ranking:
         return [self.verdict(*pair) for pair in pairwise(self.names)]
 
 
-def rank(outcomes: Mapping[str, ArrayLike], worlds: Sequence[str], alpha: float = 0.05) -> Ranking:
-    """Rank policies by `outcomes` (E,) of the same episodes, of which each lies in one of `worlds` (E,)."""
+def rank_policies(table: paired.Table, worlds: Sequence[str]) -> Ranking | None:
+    """All policies over the episodes in the nominal look that they have in common; None where there are none.
+
+    Other looks of the same start are no further episodes.
+    """
+    found = {name: paired.outcomes(table, name, worlds) for name in paired.policies(table)}
+    common = sorted(set.intersection(*({cell for cell in one if not cell[2]} for one in found.values())))
+    if not common:
+        return None
+    success = {name: [one[cell] > 0.5 for cell in common] for name, one in found.items()}
+    return rank(success, [cell[0] for cell in common], [cell[1] for cell in common])
+
+
+def rank(
+    outcomes: Mapping[str, ArrayLike], worlds: Sequence[str], scenes: Sequence[str] = (), alpha: float = 0.05
+) -> Ranking:
+    """Rank policies by `outcomes` (E,) of the same episodes, each in one of `worlds` (E,) of one of `scenes` (E,).
+
+    Worlds and scenes are crossed: a member of the ensemble has one name, and is drawn from one seed, in every scene.
+    Without `scenes` there is one.
+    """
     success = {name: np.asarray(one, bool) for name, one in outcomes.items()}
     if any(one.shape != (len(worlds),) for one in success.values()) or not success or not len(worlds):
         raise ValueError(f"need {len(worlds)} outcomes of each policy; got {[one.shape for one in success.values()]}")
     names = sorted(success, key=lambda name: -success[name].mean())
     pairs = list(combinations(names, 2))
-    place = np.asarray(worlds)
-    found = [(mcnemar(success[a], success[b]), p_over_groups(success[a], success[b], place)) for a, b in pairs]
-    adjusted = holm([max(both) for both in found])
+    factors = np.asarray(worlds), np.asarray(scenes or [""] * len(worlds))
+    twins = factors[0] if len(set(scenes)) < 2 else np.array([f"{b}/{a}" for a, b in zip(*factors, strict=True)])
+    found = [(mcnemar(success[a], success[b]), *p_over_factors(success[a], success[b], factors)) for a, b in pairs]
+    adjusted = holm([max(by_episodes, over_worlds) for by_episodes, over_worlds, _ in found])
     verdicts = [
-        _verdict(pair, (success[pair[0]], success[pair[1]]), place, (float(p), *both), alpha, len(pairs))
-        for pair, p, both in zip(pairs, adjusted, found, strict=True)
+        _verdict(
+            pair, (success[pair[0]], success[pair[1]]), twins, (float(p), a, b), FACTORS[widest], alpha, len(pairs)
+        )
+        for pair, p, (a, b, widest) in zip(pairs, adjusted, found, strict=True)
     ]
     return Ranking(tuple(names), tuple(verdicts))
 
@@ -138,20 +167,21 @@ def rank(outcomes: Mapping[str, ArrayLike], worlds: Sequence[str], alpha: float 
 def _verdict(
     names: tuple[str, str],
     found: tuple[NDArray[np.bool_], NDArray[np.bool_]],
-    worlds: NDArray[np.str_],
+    twins: NDArray[np.str_],
     p: tuple[float, float, float],
+    differ: str,
     alpha: float,
     pairs: int,
 ) -> Verdict:
     """Of two policies, one of `pairs` pairs, with outcomes (E,) each; `p`: corrected, by episodes, over worlds."""
     first, second = found
     against = [
-        str(world)
-        for world in np.unique(worlds)
-        for here in [worlds == world]
+        str(twin)
+        for twin in np.unique(twins)
+        for here in [twins == twin]
         if first[here].mean() < second[here].mean() and mcnemar(first[here], second[here]) < alpha
     ]
     difference = float(first.mean() - second.mean())
     alone = float((first & ~second).mean()), float((second & ~first).mean())
     needed = paired_rollouts_needed(*alone, alpha=alpha / pairs) if difference > 0.0 else None
-    return Verdict(*names, difference, *p, tuple(against), needed, alpha)
+    return Verdict(*names, difference, *p, differ, tuple(against), needed, alpha)

@@ -27,7 +27,7 @@ from robot_rl.apps.twin_cells import Candidate, Cell, Conditions, cells_of, run_
 from robot_rl.apps.twin_ranking import print_ranking, summarize
 from robot_rl.apps.twins import TwinScene, TwinsConfig, make_all_twins, ranked_by
 from robot_rl.errors import ConfigError, DataError, UnknownNameError
-from robot_rl.evaluation_description import EXPERIMENT
+from robot_rl.evaluation_description import EXPERIMENT, RANKING, TABLE, table_hash
 from robot_rl.evaluation_table import DESCRIPTION, EPISODES, EpisodeRow, read_table, trials_of, write_table
 from robot_rl.files import write_file
 from robot_rl.identity import checkpoint_hash, experiment_hash
@@ -37,7 +37,6 @@ from sim.cousins.variants import VARIANTS
 from sim.cousins.world import CousinWorldConfig
 
 PACKAGES = ("robot-rl", "mujoco", "numpy", "torch", "pyarrow")
-RANKING = "ranking.json"
 NOT_IN_TWINS = ("words", "goal", "video", "critic", "veto", "bundle", "remote")
 STARTS = CousinWorldConfig(pose_noise_m=0.001, fixed_noise_m=0.03, fixed_noise_yaw_rad=0.15)
 
@@ -110,9 +109,10 @@ def run(args: argparse.Namespace) -> int:
     finally:
         evaluation.write()
     summary = summarize(evaluation.rows(), trials)
+    summary[TABLE] = table_hash(out)
     write_file(out / RANKING, json.dumps(summary, indent=1, allow_nan=False) + "\n")
     print_ranking(summary, console, fitted_values(out, {one.name: one.digest for one in candidates}))
-    if fallback := ranked_by(summary["ranking"]["by"]):
+    if fallback := ranked_by(summary["ranking"]["by"], len(summary["ranking"]["worlds"])):
         console.print(fallback)
     console.print(f"{out / EPISODES}")
     return 0

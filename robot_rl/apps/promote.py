@@ -24,7 +24,7 @@ from robot_rl.apps.config import compose
 from robot_rl.apps.runs import find_checkpoint
 from robot_rl.deployment import failures, interventions
 from robot_rl.errors import ConfigError
-from robot_rl.evaluation_description import Described, read_description
+from robot_rl.evaluation_description import Described, is_altered, read_description
 from robot_rl.evaluation_table import EPISODES, read_table
 from robot_rl.identity import identity_of
 from robot_rl.paired import columns
@@ -33,6 +33,10 @@ from robot_rl.registry import Event, Registry
 
 REGISTRY = Path("runs/service")
 EXIT_REFUSED = 1
+ALTERED = (
+    f"{EPISODES} was altered after the evaluation: the same `robot-rl evaluate --twin` again writes it, and runs no "
+    "episode twice"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +89,8 @@ def _promote(
         serving = registry.in_service()
         present = serving[1].identity if serving else None
         candidate, checks = judge(table, described, identity_of(run_dir, checkpoint), present, config)
+        if args.evaluation and is_altered(args.evaluation):
+            checks.append(Check("table", False, ALTERED))
         refused = refusals(checks)
         if args.force or not refused:
             event = registry.promote(

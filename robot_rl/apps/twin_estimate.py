@@ -33,7 +33,9 @@ from robot_rl.apps.recorded import Recorded, open_recorded
 from robot_rl.apps.runs import read_run
 from robot_rl.apps.twin_cells import Candidate
 from robot_rl.errors import ConfigError
+from robot_rl.evaluation_description import EXPERIMENT
 from robot_rl.files import digest, write_file
+from robot_rl.identity import experiment_hash
 from robot_rl.typed import to_plain
 
 PACKAGES = ("robot-rl", "numpy", "torch", "scipy")
@@ -53,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names may hold square brackets
     runs = [Path(word) for word in args.words if "=" not in word]
     if not runs:
         raise ConfigError("robot-rl twin estimate STORE RUN [RUN ...]: name a policy's run")
@@ -93,11 +95,13 @@ class Results:
 
     def has(self, candidate: Candidate) -> bool:
         """Whether this policy is estimated already."""
-        return self.policies.get(candidate.name, {}).get("sha256") == candidate.digest
+        kept = self.policies.get(candidate.name, {})
+        return (kept.get("sha256"), kept.get(EXPERIMENT)) == (candidate.digest, experiment_hash(candidate.run_dir))
 
     def add(self, candidate: Candidate, found: dict[str, Any]) -> None:
         """Keep it."""
         of = {"run_dir": candidate.run_dir, "checkpoint": candidate.checkpoint, "sha256": candidate.digest}
+        of |= {EXPERIMENT: experiment_hash(candidate.run_dir)}
         self.policies[candidate.name] = {**{key: str(value) for key, value in of.items()}, **found}
         content = self._head | {"policies": self.policies}
         write_file(self.out / ESTIMATES, json.dumps(content, indent=1, allow_nan=False, default=str) + "\n")

@@ -13,10 +13,11 @@ from rich.table import Table
 
 from robot_rl import correlation, paired
 from robot_rl.betting import betting_interval
-from robot_rl.evaluation_table import KINDS, REAL, EpisodeRow, outcomes
+from robot_rl.errors import DataError
+from robot_rl.evaluation_table import KINDS, REAL, EpisodeRow
 from robot_rl.paired import Outcomes, Rate
 from robot_rl.prediction_powered import prediction_powered
-from robot_rl.ranking import Verdict, rank
+from robot_rl.ranking import Verdict, rank_policies
 
 TOLD_BY = ("ensemble", "identified", "point")
 """Kinds of twins by what their word is worth: the first that there is ranks, and helps to estimate real success."""
@@ -29,12 +30,18 @@ def summarize(rows: Sequence[EpisodeRow], trials: Sequence[EpisodeRow] = ()) -> 
     kinds = [kind for kind in KINDS if any(row.kind == kind for row in nominal)]
     told_by = next(kind for kind in TOLD_BY if kind in kinds)
     cells = {name: {kind: _cells(nominal, name, kind) for kind in kinds} for name in policies}
-    ranking = rank(*outcomes([row for row in nominal if row.kind == told_by], policies))
+    telling = paired.columns([row for row in nominal if row.kind == told_by])
+    worlds = np.unique(telling["world"]).tolist()
+    ranking = rank_policies(telling, worlds)
+    if ranking is None:
+        raise DataError(f"no start was given to all of {', '.join(policies)} in the same twin ({told_by})")
     summary: dict[str, Any] = {
         "success": {name: {kind: _rate(one) for kind, one in found.items()} for name, found in cells.items()},
         "variants": _variants(rows),
         "ranking": {
             "by": told_by,
+            "worlds": worlds,
+            "scenes": np.unique(telling["scene"]).tolist(),
             "order": list(ranking.names),
             "groups": [list(group) for group in ranking.groups],
             "words": ranking.words(),

@@ -20,19 +20,19 @@ import numpy as np
 from rich.console import Console
 
 from robot_rl.apps import page, twin_films
+from robot_rl.apps.config import make_folder
 from robot_rl.apps.estimates import ESTIMATES, fitted_values
 from robot_rl.apps.twin_plots import COLOURS, agreement_plot, difference_plot, failure_plot, success_plot
 from robot_rl.apps.twin_ranking import TOLD_BY, real_success, told
 from robot_rl.apps.twins import ranked_by
 from robot_rl.correlation import drop_one, mmrv, pearson, spearman
-from robot_rl.evaluation_description import read_description
+from robot_rl.evaluation_description import RANKING, read_description
 from robot_rl.evaluation_table import DESCRIPTION, EPISODES, FILMS, REAL, EpisodeRow, read_table, trials_of
 from robot_rl.failures import SCATTERED, ClusterConfig, failure_clusters
 from robot_rl.files import write_file
 from robot_rl.paired import Rate, Table, columns, difference, outcomes, policies, success
-from robot_rl.promotion import rank_policies
+from robot_rl.ranking import rank_policies
 
-RANKING = "ranking.json"
 SHOWN_FAILURES = 4000
 """Failures that are grouped; of more, as many drawn at random."""
 CLUSTERS = ClusterConfig()
@@ -75,6 +75,7 @@ def write_report(folder: Path, real: Path | None, out: Path) -> str:
         *twin_films.section(table, folder),
         *_raw(folder, real, out),
     ]
+    make_folder(out.parent)
     write_file(out, page.page(title, sections))
     return note
 
@@ -105,8 +106,8 @@ def _success(rates: dict[str, dict[str, Rate]], fitted: dict[str, Rate]) -> Iter
         shown = [[*row, fitted.get(row[0], "")] for row in shown]
     yield page.table(("policy", *kinds, *(["FQE"] if fitted else [])), shown)
     yield (
-        "<p>Intervals hold 95 %. In one world they are Wilson's; over an ensemble worlds and starts are resampled, and "
-        "none is narrower than Wilson's.</p>"
+        "<p>Intervals hold 95 %. In one world they are Wilson's; of several worlds or scenes these and starts are "
+        "resampled, and none is narrower than Wilson's.</p>"
     )
     if fitted:
         yield "<p>FQE: from recorded episodes that others acted in (robot-rl twin estimate).</p>"
@@ -155,15 +156,14 @@ def _agreement(rates: dict[str, dict[str, Rate]]) -> Iterator[str]:
 
 def _ranking(table: Table, names: list[str]) -> Iterator[str]:
     kind = _told_by(table)
-    fallback = ranked_by(kind)
-    yield page.heading(f"Ranking by the {kind} twin" if fallback else "Ranking over the ensemble")
+    yield page.heading("Ranking over the ensemble" if kind == TOLD_BY[0] else f"Ranking by the {kind} twin")
     table = {name: column[table["kind"] == kind] for name, column in table.items()}
     worlds, tried = np.unique(table["world"]).tolist(), list(policies(table))
     ranking = rank_policies(table, worlds) if tried else None
-    if ranking is None:
+    if ranking is None or len(tried) < 2:
         yield page.listing([f"No ranking: {_alone(kind, tried)}."])
         return
-    if fallback:
+    if fallback := ranked_by(kind, len(worlds)):
         yield f"<p>{fallback.capitalize()}.</p>"
     yield page.listing(ranking.words())
     found = {name: outcomes(table, name, worlds) for name in policies(table)}
@@ -204,7 +204,16 @@ def _guard(table: Table, guarded: bool | None) -> Iterator[str]:
 
 def _failures(table: Table, folder: Path, out: Path) -> Iterator[str]:
     yield page.heading("Failures")
-    simulated = {name: column[table["kind"] != REAL] for name, column in table.items()}
+    scenes = np.unique(table["scene"][table["kind"] != REAL]).tolist()
+    for scene in scenes:
+        here = (table["kind"] != REAL) & (table["scene"] == scene)
+        if len(scenes) > 1:
+            yield page.heading(scene, 3)
+        yield from _failures_in({name: column[here] for name, column in table.items()}, folder, out)
+
+
+def _failures_in(simulated: Table, folder: Path, out: Path) -> Iterator[str]:
+    """Of one scene: the same place in another one is another place."""
     failed = np.flatnonzero(~simulated["success"])
     if not len(failed):
         yield "<p>None.</p>"

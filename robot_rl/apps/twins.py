@@ -81,11 +81,13 @@ def add_twin(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--real", type=Path, help="real trials: .parquet, or a .csv with policy,start,success")
 
 
-def ranked_by(kind: str) -> str:
-    """What must be said of a ranking by this kind of twin; "" for the ensemble."""
-    if kind == "ensemble":
-        return ""
-    return f"no ensemble was evaluated: the ranking is by the {kind} twin alone, and says nothing of other worlds"
+def ranked_by(kind: str, worlds: int) -> str:
+    """What must be said of a ranking by so many worlds of this kind; "" for an ensemble of several."""
+    if kind != "ensemble":
+        return f"no ensemble was evaluated: the ranking is by the {kind} twin alone, and says nothing of other worlds"
+    if worlds == 1:
+        return "the ensemble has one member: the ranking says nothing of other worlds (twins.members)"
+    return ""
 
 
 def make_all_twins(works: Sequence[Path], config: TwinsConfig, run: Run = map) -> list[TwinScene]:

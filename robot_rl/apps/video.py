@@ -42,7 +42,7 @@ class Film:
     def write(self, path: Path) -> Path:
         """Encode what was taken as H.264, readable by browsers; returns `path`."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with imageio.get_writer(path, fps=self._rate_hz, codec="libx264", macro_block_size=16) as writer:
+        with imageio.get_writer(path, fps=self._rate_hz, codec="libx264", macro_block_size=2) as writer:
             for frame in self._frames:
                 writer.append_data(frame)  # pyright: ignore[reportAttributeAccessIssue]
         return path
@@ -52,6 +52,7 @@ class Film:
         frame = self._camera.read().color
         factor = max(SMALL_PX // len(frame), 1)  # what a policy sees is too small to look at
         frame = frame.repeat(factor, 0).repeat(factor, 1)
+        frame = frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2]  # H.264 halves colours
         self._frames.append(_framed(frame, colour) if colour else frame)
 
 

@@ -27,12 +27,16 @@ Way = tuple[FloatArray, FloatArray, FloatArray]
 
 
 def repeat_together(arms: Sequence[LoneArm], run: Run, rate_hz: float) -> FloatArray:
-    """Joints (B, T + 1, N) of `arms` when `run`'s targets are sent from its first joints."""
+    """Joints (B, T + 1, N) of `arms` when `run`'s targets are sent from its first joints.
+
+    Each when it was sent (`Run.sent_s`); the joints are those at the times of the measurements. On a machine that is
+    late steps last longer than a period.
+    """
     for one in arms:
         one.reset(0)
         one.arm.start_at(run.joints_rad[0])
     group = _Group(arms)
-    ticks, per_step = group.ticks(len(run.targets_base), rate_hz)
+    ticks = group.ticks(run.stamps_s[-1], rate_hz)
     ways: dict[float, Way] = {}
     for one in arms:
         if one.config.delay_s not in ways:
@@ -41,9 +45,16 @@ def repeat_together(arms: Sequence[LoneArm], run: Run, rate_hz: float) -> FloatA
     joints = [group.joints()]
     for tick in range(ticks):
         group.advance(way[0][tick], way[1][tick], way[2][tick])
-        if (tick + 1) % per_step == 0:
-            joints.append(group.joints())
-    return np.stack(joints, 1)
+        joints.append(group.joints())
+    return _at(run.stamps_s * arms[0].config.controller.rate_hz, np.stack(joints, 1))
+
+
+def _at(ticks: FloatArray, values: FloatArray) -> FloatArray:
+    """`values` (B, K, N), one each tick, between them at `ticks` (T + 1,)."""
+    before = np.clip(np.floor(ticks + CLOCK_TOLERANCE_S).astype(int), 0, values.shape[1] - 1)
+    after = np.minimum(before + 1, values.shape[1] - 1)
+    share = np.clip(ticks - before, 0.0, 1.0)[:, None]
+    return values[:, before] + share * (values[:, after] - values[:, before])
 
 
 def _way(one: LoneArm, run: Run, rate_hz: float, ticks: int) -> Way:
@@ -54,12 +65,13 @@ def _way(one: LoneArm, run: Run, rate_hz: float, ticks: int) -> Way:
     to_world = np.concatenate([base.xpos, base.xquat])
     start = frames.compose(to_world, pose)
     reference, found, sent = Reference(config.controller, start[:3], start[3:], 0.0), [], 0
+    due_s = run.sent_s(rate_hz) + config.delay_s
     for tick in range(ticks):
         now_s = tick / config.controller.rate_hz
         soon_s = now_s + 1.0 / config.controller.rate_hz - CLOCK_TOLERANCE_S
-        while sent < len(run.targets_base) and sent / rate_hz + config.delay_s < soon_s:
+        while sent < len(run.targets_base) and due_s[sent] < soon_s:
             target = frames.compose(to_world, run.targets_base[sent])
-            reference.command(target[:3], target[3:], sent / rate_hz + config.delay_s)
+            reference.command(target[:3], target[3:], due_s[sent])
             sent += 1
         found.append(reference.at(now_s))
     positions, quats, velocities = (np.array(part) for part in zip(*found, strict=True))
@@ -89,14 +101,14 @@ class _Group:
         self._substeps = max(1, round(1.0 / (config.rate_hz * arms[0].model.opt.timestep)))
         self._rate_hz = config.rate_hz
 
-    def ticks(self, steps: int, rate_hz: float) -> tuple[int, int]:
-        """Updates of the controller in so many steps, and in one; `ConfigError` where they do not fit."""
+    def ticks(self, lasts_s: float, rate_hz: float) -> int:
+        """Updates of the controller in so long; `ConfigError` where its rate does not fit the log's."""
         per_step = round(self._rate_hz / rate_hz)
         if abs(per_step * rate_hz - self._rate_hz) > 1e-6 * self._rate_hz:
             raise ConfigError(
                 f"a log at {rate_hz:g} Hz cannot be fitted: the controller's {self._rate_hz:g} Hz must be a multiple"
             )
-        return steps * per_step, per_step
+        return int(np.ceil(lasts_s * self._rate_hz - CLOCK_TOLERANCE_S))
 
     def joints(self) -> FloatArray:
         """What the encoders say now, (B, N)."""

@@ -25,6 +25,8 @@ MOTION_ENV = EnvConfig(rate_hz=20.0, max_steps=100_000, action=("x", "y", "z", "
 """How excitation is sent: twice the rate of policies, so that delay and stiffness show."""
 FEWEST_S = 1.0
 """A run that is shorter tells nothing."""
+OLD_S = 0.015
+"""A state is rarely older when it is seen: drivers publish at 100 Hz and more."""
 ARRAYS = ("targets_base", "joints_rad", "poses_base", "stamps_s")
 
 
@@ -40,6 +42,18 @@ class Run:
     """(T + 1, 7) measured TCP poses."""
     stamps_s: FloatArray
     """(T + 1,) of the measurements, from the first."""
+
+    def sent_s(self, rate_hz: float) -> FloatArray:
+        """When each target was sent (T,): a period after the one before, on time or not.
+
+        The state seen before it is a little older, each time by another bit; where it is not near that moment, the
+        step was late (or the one before), and the state's stamp tells when.
+        """
+        found = [0.0]
+        for stamp_s in self.stamps_s[1:-1]:
+            due_s = found[-1] + 1.0 / rate_hz
+            found.append(due_s if abs(stamp_s - due_s) <= OLD_S else float(stamp_s))
+        return np.array(found)
 
 
 @dataclass(frozen=True)
@@ -120,6 +134,8 @@ def _check(path: Path, runs: Sequence[Run], rate_hz: float) -> None:
         arrays = [getattr(run, name) for name in ARRAYS]
         if [one.shape for one in arrays] != list(shapes) or not all(np.isfinite(one).all() for one in arrays):
             raise DataError(f"{path}: run {index} has shapes {[one.shape for one in arrays]} or is not finite")
+        if run.stamps_s[0] != 0.0 or (np.diff(run.stamps_s) < 0.0).any():
+            raise DataError(f"{path}: the stamps of run {index} do not begin at 0, or go back")
         if steps < FEWEST_S * rate_hz:
             raise DataError(
                 f"{path}: run {index} lasts {steps / rate_hz:.2g} s; under {FEWEST_S:.0f} s nothing is told"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from robot_rl.comparison import holm, mcnemar, p_over_groups, paired_rollouts_needed
+from robot_rl.comparison import holm, mcnemar, p_over_factors, paired_rollouts_needed
 
 
 def test_mcnemar_by_hand() -> None:
@@ -21,14 +21,29 @@ def test_mcnemar_by_hand() -> None:
         mcnemar([1, np.nan], [0, 1])
 
 
-def test_p_over_groups_is_the_t_test_of_their_means() -> None:
+def test_over_one_factor_it_is_the_t_test_of_its_levels_means() -> None:
     first, second = np.array([1, 1, 1, 0, 1, 1]), np.array([0, 1, 0, 0, 0, 0])
     groups = ["a", "a", "b", "b", "c", "c"]  # mean differences 0.5, 0.5, 1.0
     t = (2 / 3) / (np.std([0.5, 0.5, 1.0], ddof=1) / np.sqrt(3))
-    assert p_over_groups(first, second, groups) == pytest.approx(2 * stats.t.sf(t, 2))
-    assert p_over_groups(first, second, ["a"] * 6) == 0.0
-    assert p_over_groups(first, first, groups) == 1.0
-    assert p_over_groups([1, 1], [0, 0], ["a", "b"]) == 0.0
+    assert p_over_factors(first, second, [groups])[0] == pytest.approx(2 * stats.t.sf(t, 2))
+    assert p_over_factors(first, second, [["a"] * 6])[0] == 0.0
+    assert p_over_factors(first, first, [groups])[0] == 1.0
+    assert p_over_factors([1, 1], [0, 0], [["a", "b"]])[0] == 0.0
+
+
+def test_over_worlds_and_scenes_it_is_min_f_by_hand() -> None:
+    """Of ten starts each the first alone succeeds from 9 and 7 in one scene's two worlds, from 5 and 3 in the other's.
+
+    The mean is 0.6. Scenes' means 0.8 and 0.4: its variance over scenes is 0.08 / 2; worlds' 0.7 and 0.5: 0.02 / 2.
+    t = 0.6 / sqrt(0.05), with 0.05^2 / (0.04^2 + 0.01^2) degrees of freedom.
+    """
+    first = np.concatenate([np.arange(10) < wins for wins in (9, 7, 5, 3)])
+    worlds, scenes = np.tile(np.repeat(["m0", "m1"], 10), 2), np.repeat(["a", "b"], 20)
+    p, widest = p_over_factors(first, np.zeros(40), [worlds, scenes])
+    assert p == pytest.approx(2 * stats.t.sf(0.6 / np.sqrt(0.05), 0.0025 / 0.0017)) == pytest.approx(0.15796, abs=1e-5)
+    assert widest == 1
+    alone = p_over_factors(first, np.zeros(40), [["m0"] * 40, scenes])
+    assert alone == (pytest.approx(2 * stats.t.sf(3.0, 1)), 1)  # one world in each scene: 0.6 / sqrt(0.04)
 
 
 def test_paired_rollouts_reach_their_power() -> None:

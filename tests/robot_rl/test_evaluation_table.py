@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from robot_rl.errors import ConfigError, DataError
-from robot_rl.evaluation_table import COLUMNS, EpisodeRow, outcomes, read_table, read_trials, trials_of, write_table
+from robot_rl.evaluation_table import COLUMNS, EpisodeRow, read_table, read_trials, trials_of, write_table
 
 
 def row(
@@ -92,9 +92,3 @@ def test_trials_of_another_checkpoint_are_refused(tmp_path: Path) -> None:
     assert len(trials_of(path, {"a": "00ff"})[0]) == len(trials_of(path, {"a": ""})[0]) == 1
     with pytest.raises(ConfigError, match="two checkpoints go by the name a"):
         trials_of(path, {"a": "beef"})
-
-
-def test_outcomes_are_those_of_episodes_that_all_have() -> None:
-    rows = [row("a", start=0), row("a", start=1, success=False), row("b", start=1), row("b", start=2)]
-    found, worlds = outcomes(rows, ["a", "b"])
-    assert {name: one.tolist() for name, one in found.items()} == {"a": [False], "b": [True]} and worlds == ["point"]

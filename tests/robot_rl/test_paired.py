@@ -72,6 +72,24 @@ def test_success_in_one_world_has_wilsons_interval_and_in_several_a_wider_one():
     assert alike.low < wilson_interval(120, 160)[0] and apart.low < alike.low  # starts alike, worlds not
 
 
+def test_scenes_are_resampled_as_worlds_are():
+    """One world in each of four scenes: as uncertain as four worlds of one scene."""
+    rates = [[1] * 30 + [0] * 10] * 2 + [[0] * 40, [1] * 40]
+    in_scenes = {("ensemble_00", w, "", s): value for (w, _, _, s), value in cells(rates).items()}
+    worlds, scenes = success(cells(rates)), success(in_scenes)
+    assert scenes.value == worlds.value and scenes.low < wilson(in_scenes).low - 0.1
+    assert (scenes.low, scenes.high) == pytest.approx((worlds.low, worlds.high), abs=0.1)
+
+
+def test_looks_of_one_start_count_as_one():
+    """Forty starts that go the same way in five looks are forty trials and not two hundred."""
+    nominal = {("point", "scene", "", start): float(start < 30) for start in range(40)}
+    every = {("point", "scene", look, start): value for (*_, start), value in nominal.items() for look in ("", *"abcd")}
+    assert success(every) == success(nominal)
+    none = dict.fromkeys(every, 0.0)
+    assert difference(every, none) == difference(nominal, none)
+
+
 def test_cells_of_several_trials_count_as_one():
     rate = wilson({("real", "", "", start): value for start, value in enumerate((0.5, 0.5, 1.0, 0.0, 0.5))})
     assert rate.value == 0.5 and rate.trials == 5  # 2.5 of 5

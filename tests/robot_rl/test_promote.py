@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from robot_rl.apps import cli
-from robot_rl.evaluation_description import EXPERIMENT
+from robot_rl.evaluation_description import EXPERIMENT, RANKING, TABLE, table_hash
+from robot_rl.evaluation_table import EPISODES
 from robot_rl.identity import checkpoint_hash, experiment_hash
 from robot_rl.promotion import judge
 from robot_rl.registry import Registry
@@ -70,6 +71,17 @@ def test_an_overfitted_policy_is_refused_and_can_be_forced(lab, capsys):
     promote("--list")
     out = capsys.readouterr().out
     assert "promoted (forced)" in out and "forced: a demonstration, arm in a cage" in out
+
+
+def test_a_table_that_was_altered_after_the_evaluation_promotes_nothing(lab, capsys):
+    folder = lab(new=(0.9, 0.9))
+    (folder / RANKING).write_text(json.dumps({TABLE: table_hash(folder)}))
+    honest = (folder / EPISODES).read_bytes()
+    lab(new=(0.95, 0.95))
+    assert promote("new", "--evaluation", "evaluation") == 1
+    assert "refused: table: episodes.parquet was altered after the evaluation" in capsys.readouterr().out
+    (folder / EPISODES).write_bytes(honest)
+    assert promote("new", "--evaluation", "evaluation") == 0
 
 
 def test_a_roll_back_takes_no_run_that_it_would_pass_over(lab, capsys):

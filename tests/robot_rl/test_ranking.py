@@ -87,6 +87,35 @@ def test_more_worlds_are_asked_for_where_they_differ() -> None:
     assert verdict.probability_of_improvement == pytest.approx((1 + 30 / 80) / 2)
 
 
+def test_scenes_that_differ_refuse_a_ranking_though_each_has_one_world_of_the_same_name() -> None:
+    """Better from 30 of 40 starts in one scene, never in the other: episodes of one scene are alike."""
+    first = np.r_[np.ones(40), np.ones(24), np.zeros(16)]
+    second = np.r_[np.zeros(30), np.ones(10), np.ones(24), np.zeros(16)]
+    verdict = rank({"a": first, "b": second}, ["ensemble_00"] * 80, ["kitchen"] * 40 + ["bench"] * 40).verdicts[0]
+    assert verdict.by_episodes < 1e-6 and not verdict.ranked
+    assert verdict.over_worlds == pytest.approx(0.5)  # t = 1 with one degree of freedom
+    assert "more scenes can tell" in verdict.words()
+
+
+def test_a_scene_that_says_the_opposite_stops_a_ranking_though_every_member_agrees() -> None:
+    won, lost = np.r_[np.ones(19), np.zeros(1)], np.r_[np.zeros(10), np.ones(10)]
+    worlds, scenes = np.repeat(["ensemble_00", "ensemble_01"], 60), np.tile(np.repeat(["a", "b", "c"], 20), 2)
+    first, second = np.tile(np.r_[won, won, lost], 2), np.tile(np.r_[1 - won, 1 - won, np.ones(20)], 2)
+    verdict = rank({"first": first, "second": second}, worlds.tolist(), scenes.tolist()).verdicts[0]
+    assert verdict.against == ("c/ensemble_00", "c/ensemble_01") and not verdict.ranked
+
+
+def test_policies_that_differ_by_chance_of_their_scenes_are_rarely_ranked() -> None:
+    """Equal over all scenes and members; a test over the single twins would rank a third of them."""
+    wrong, rng = 0, np.random.default_rng(0)
+    worlds, scenes = np.tile(np.repeat([*"0123"], 25), 3), np.repeat([*"abc"], 100)
+    for _ in range(200):
+        rates = 0.5 + 0.1 * rng.standard_normal((2, 3, 1)) + 0.1 * rng.standard_normal((2, 1, 4))
+        first, second = (rng.random(300) < np.repeat(one.ravel(), 25) for one in rates)
+        wrong += rank({"a": first, "b": second}, worlds.tolist(), scenes.tolist()).verdicts[0].ranked
+    assert wrong / 200 <= 0.08
+
+
 def test_an_order_is_not_told_where_only_some_of_it_is_known() -> None:
     # b succeeds wherever c does and is told from it; a, with as many successes as b, succeeds elsewhere and is not
     a = np.r_[np.ones(56), np.zeros(44)]

@@ -161,6 +161,20 @@ def test_what_is_estimated_is_not_estimated_again(work: Path, monkeypatch, capsy
     assert found(work)["versions"].keys() >= {"robot-rl", "torch"} and found(work)["store"].endswith("data")
 
 
+def test_a_policy_that_is_configured_otherwise_is_estimated_again_and_called_as_it_is(tmp_path: Path, capsys) -> None:
+    """The same weights with another experiment.json act otherwise; square brackets in a name are no markup."""
+    record(tmp_path / "data", 40)
+    run = write_mean(tmp_path / "mean[b]", 0.5)
+    few = {"words": ("fqe.updates=5",)}
+    assert go(tmp_path, "mean[b]", **few) == 0 and "mean[b]" in capsys.readouterr().out
+    before = found(tmp_path)["policies"]["mean[b]"]
+    text = (run / "experiment.json").read_text()
+    (run / "experiment.json").write_text(text.replace('"execute": 1', '"execute": 2'))
+    assert go(tmp_path, "mean[b]", **few) == 0
+    after = found(tmp_path)["policies"]["mean[b]"]
+    assert after["sha256"] == before["sha256"] and after["experiment_sha256"] != before["experiment_sha256"]
+
+
 def test_the_clock_and_the_phase_decide_what_counts(tmp_path: Path) -> None:
     record(tmp_path / "data", 40)
     record(tmp_path / "data", 20, seed=1, phase="play")

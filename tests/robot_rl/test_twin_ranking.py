@@ -46,6 +46,26 @@ def test_evaluate_report_and_promotion_say_the_same(evaluated: list[EpisodeRow])
         assert told[kind]["n"] == rate.trials
 
 
+def test_evaluate_and_promotion_rank_alike_whatever_looks_and_scenes(tmp_path: Path) -> None:
+    """Two scenes of one member each, in one of which alone `new` is better; other looks are no further episodes."""
+    found = [
+        row | {"scene": scene, "variant": look}
+        for scene, new in (("kitchen", 0.95), ("bench", 0.5))
+        for look in ("", "dark")
+        for row in rows({"new": {"ensemble_00": new}, "old": {"ensemble_00": 0.5}}, starts=40)
+    ]
+    evaluated = read_table(write(tmp_path, found) / EPISODES)
+    told = summarize(evaluated)["ranking"]
+    candidate, _ = judge(columns(evaluated), Described(), Identity(digest("new"), ""), None, PromotionConfig())
+    assert candidate is not None and list(candidate.ranking) == told["words"]
+    (pair,) = told["pairs"]
+    assert pair["by_episodes"] == pytest.approx(2 / 2**18) and not pair["ranked"]
+    assert pair["over_worlds"] == pytest.approx(0.5)  # 0.45 and 0: t = 1 with one degree of freedom
+    assert "more scenes can tell" in told["words"][1] and (told["worlds"], told["scenes"]) == (
+        ["ensemble_00"], ["bench", "kitchen"],
+    )  # fmt: skip
+
+
 def test_an_ensemble_whose_worlds_differ_is_less_certain_than_its_episodes(evaluated: list[EpisodeRow]) -> None:
     told = summarize(evaluated)["success"]["new"]
     assert told["point"]["interval_95"] == told["point"]["wilson_interval_95"] == list(wilson_interval(54, 60))

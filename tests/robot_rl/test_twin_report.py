@@ -87,6 +87,25 @@ def test_without_real_trials_and_films_it_says_so(tmp_path):
     assert "<h2>Failures</h2><p>None.</p>" in text
 
 
+def test_failures_are_grouped_in_their_scene_and_the_page_may_lie_in_a_new_folder(tmp_path):
+    """All fail, in two scenes at the same place: two clusters of 10, and not one of 20."""
+    failed = rows({"a": {"ensemble_00": 0.0}}, starts=10)
+    place = {"tcp_x_m": 0.3, "tcp_y_m": 0.0, "object_x_m": 0.6, "object_y_m": 0.14}
+    folder = write(tmp_path / "out", [row | place | {"scene": one} for one in ("bench", "kitchen") for row in failed])
+    out = tmp_path / "pages" / "door.html"
+    assert cli.main(["twin", "report", str(folder), "--out", str(out)]) == 0
+    text = text_of(out.read_text())
+    assert text.count("<td>cluster 1</td><td>10</td>") == 2 and text.index("<h3>bench") < text.index("<h3>kitchen")
+    assert "href='../out/episodes.parquet'" in text
+    assert cli.main(["twin", "report", str(tmp_path / "none")]) == 2 and not (tmp_path / "none").exists()
+
+
+def test_one_member_of_the_ensemble_says_nothing_of_other_worlds(tmp_path):
+    folder = write(tmp_path, rows({"a": {"ensemble_00": 0.2}, "b": {"ensemble_00": 0.9}}))
+    assert cli.main(["twin", "report", str(folder)]) == 0
+    assert "ensemble has one member" in (folder / "report.html").read_text()
+
+
 def test_a_guard_that_was_not_there_changed_nothing_that_is_told(tmp_path):
     folder = write(tmp_path, [row | {"limited_steps": 0} for row in rows({"a": even(0.5, 0.5)}, starts=10)])
     (folder / "evaluation.json").write_text('{"policies": {}, "configuration": {"guarded": false}}')

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from hardware.guard import Guard
 from hardware.guard_config import GuardConfig
@@ -115,6 +117,10 @@ def test_a_log_is_read_back_and_damage_is_named(tmp_path: Path) -> None:
         write_log(tmp_path / "bad.npz", MotionLog("panda", rate_hz, (run,)))
         with pytest.raises(DataError, match=told):
             read_log(tmp_path / "bad.npz")
+    for stamps_s in (run.stamps_s + 1.0, -run.stamps_s):
+        write_log(tmp_path / "bad.npz", MotionLog("panda", 20.0, (replace(run, stamps_s=stamps_s),)))
+        with pytest.raises(DataError, match="do not begin at 0, or go back"):
+            read_log(tmp_path / "bad.npz")
     (tmp_path / "none.npz").write_bytes(b"PK")
     with pytest.raises(DataError, match="is no log of motion"):
         read_log(tmp_path / "none.npz")
@@ -129,6 +135,38 @@ def test_arms_together_do_what_each_does_alone() -> None:
         alone = LoneArm("panda", Physics(**to_fields(z, 7))).repeat(log.runs[0], RATE_HZ)[0]
         np.testing.assert_allclose(joints, alone, atol=1e-9)
     assert np.abs(together[0] - log.runs[0].joints_rad).max() < 1e-7  # the arm that made the log
+
+
+def test_a_late_machine_is_no_slow_arm() -> None:
+    """Steps that last 50 to 120 ms, seen through states up to 10 ms old: repeated as they were, not by the clock."""
+    rng, run = np.random.default_rng(0), short_log(np.zeros(COUNT)).runs[0]
+    ticks = 5 + (rng.random(len(run.targets_base)) < 0.2) * rng.integers(2, 8, len(run.targets_base))
+    arm = LoneArm("panda", Physics(**to_fields(np.zeros(COUNT), 7)))
+    arm.reset(0)
+    arm.arm.start_at(run.joints_rad[0])
+    joints = [arm.arm.reading()[0]]
+    for target, lasts in zip(run.targets_base, ticks, strict=True):
+        arm.arm.command(ArmTarget(arm.time_s, target, 1.0))
+        for _ in range(lasts):
+            arm.advance(0.01)
+            joints.append(arm.arm.reading()[0])
+    sent = np.concatenate([[0], np.cumsum(ticks)])
+
+    def error_rad(seen: NDArray[np.int64], stamps_s: FloatArray) -> float:
+        measured = replace(run, joints_rad=np.array(joints)[seen], stamps_s=stamps_s)
+        with rollouts(MotionLog("panda", RATE_HZ, (measured,))) as predict:
+            return float(np.abs(predict([np.zeros(COUNT)])[0] - measured.joints_rad).max())
+
+    clock_s = np.arange(len(sent)) / RATE_HZ
+    assert error_rad(sent, 0.01 * sent) < 1e-3 < 0.02 < error_rad(sent, clock_s)
+    old = np.maximum(sent - rng.integers(0, 2, len(sent)), 0)
+    assert error_rad(old, 0.01 * old) < 0.25 * error_rad(old, clock_s)
+
+
+def test_small_differences_of_age_are_not_taken_for_late_steps() -> None:
+    pose, stamps_s = np.tile(START, (5, 1)), np.array([0.0, 0.045, 0.1, 0.19, 0.24, 0.3])
+    run = Run(pose, np.zeros((6, 7)), np.tile(START, (6, 1)), stamps_s)
+    np.testing.assert_allclose(run.sent_s(20.0), [0.0, 0.05, 0.1, 0.19, 0.24])
 
 
 def test_parameters_and_physics_are_the_same_thing() -> None:
