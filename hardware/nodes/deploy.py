@@ -31,7 +31,6 @@ from robot_rl.apps.runs import (
     build_run_policy,
     checkpoint_version,
     find_checkpoint,
-    knows_goals,
     read_goal,
     read_policy,
     read_run,
@@ -123,8 +122,7 @@ class DeployNode(ActorNode[DeployNodeConfig]):
     def _load(self, experiment: Any, checkpoint: Path) -> tuple[Any, NoLearner]:
         """The policy, and where its parameters come from."""
         config = self.config
-        shown = config.goal if knows_goals(experiment) or not config.critic else ""  # otherwise the critic's alone
-        goal = read_goal(experiment, config.words, shown)
+        goal = read_goal(experiment, config.words, config.goal, steered=bool(config.critic))
         if config.bundle and config.remote:
             raise ConfigError("bundle and remote: one of them can act; serve the bundle if that is meant")
         if config.remote:

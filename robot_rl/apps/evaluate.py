@@ -43,7 +43,6 @@ from robot_rl.apps.runs import (
     find_checkpoint,
     front_camera,
     goals_of,
-    knows_goals,
     read_goal,
     read_policy,
     read_run,
@@ -98,8 +97,7 @@ def run(args: argparse.Namespace) -> int:
         goals = [{}]
         if len(args.words) > 1:
             raise ConfigError(f"{experiment.task.name} judges one thing only: give one text to --words")
-    shown = args.goal if knows_goals(experiment) or not args.critic else ""  # otherwise it is the critic's alone
-    told = read_goal(experiment, args.words[0] if args.words else "", shown)
+    told = read_goal(experiment, args.words[0] if args.words else "", args.goal, steered=bool(args.critic))
     policy = _load(experiment, checkpoint, args, told)
     for text in args.words:
         check_words(policy, text)

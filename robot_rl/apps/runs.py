@@ -73,8 +73,13 @@ def knows_goals(experiment: Any) -> bool:
     return isinstance(experiment, imitation.ImitationExperiment) and experiment.policy.inputs.goal
 
 
-def read_goal(experiment: Any, words: str, shown: str) -> Goal | None:
-    """A goal in words, or one shown as STORE#EPISODE (see `read_shown`); none where neither is given."""
+def read_goal(experiment: Any, words: str, shown: str, *, steered: bool = False) -> Goal | None:
+    """A goal in words, or one shown as STORE#EPISODE (see `read_shown`); none where neither is given.
+
+    What is shown to a `steered` policy that knows no goals is its critic's alone.
+    """
+    if steered and not knows_goals(experiment):
+        shown = ""
     if (words or shown) and not knows_goals(experiment):
         raise ConfigError(
             "this policy is told no goals; `robot-rl imitate` learns one that is (policy.inputs.goal=true), and a "

@@ -9,6 +9,7 @@ disk by what is in them.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -68,7 +69,7 @@ class Looks:
             return np.asarray(kept[:, :, ::-1], np.uint8, order="C")
         drawn = draw(asset, color_rgb, turn)
         self.cache.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".partial.{path.name}")
+        partial = path.with_name(f".{os.getpid()}.{path.name}")  # several WORKs share the cache
         cv2.imwrite(str(partial), drawn[:, :, ::-1])
         partial.replace(path)
         return drawn
