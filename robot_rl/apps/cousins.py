@@ -37,7 +37,8 @@ from robot_rl.apps.config import compose, make_folder, positive
 from robot_rl.apps.cousins_config import CousinsConfig
 from robot_rl.apps.cousins_files import FAMILY, POLICY
 from robot_rl.apps.cousins_gallery import write_gallery
-from robot_rl.apps.cousins_work import STAGES, CousinsWork, read_library
+from robot_rl.apps.cousins_matching import read_library
+from robot_rl.apps.cousins_work import STAGES, CousinsWork
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.files import write_file
 from sim.cousins.generate import in_processes, on_ray

@@ -14,16 +14,14 @@ gallery.html  all of it to look at
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.errors import ConfigError, DataError, UnknownNameError
+from robot_rl.errors import ConfigError, DataError
 from robot_rl.files import write_file
 from robot_rl.typed import to_dataclass, to_plain
 from sim.cousins.counts import PartCounts
-from sim.cousins.matching import Candidate
 
 SCAN, EXTRACTION, SCENE = "scan", "extraction", "scene.json"
 TASK, COUNTS, MATCHES, SCENES, FAMILY, EPISODES, POLICY, RESULTS = (
@@ -46,18 +44,6 @@ def files_of(source: Path, folder: Path) -> dict[str, Path]:
     if source.resolve() in own.parents:
         files = [one for one in files if own not in one.resolve().parents]
     return {str(one.relative_to(source)): one for one in files}
-
-
-def candidates_kept(path: Path, name: str, rows: Any, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates that are in the file, in its order."""
-    known = {one.asset.name: one for one in candidates}
-    assets = [str(row.get("asset")) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    if not assets:
-        raise DataError(f"{path} has no assets for {name}; mend it, or delete it to match anew")
-    for asset in assets:
-        if asset not in known:
-            raise UnknownNameError(f"asset for {name} in {path}", asset, known)
-    return [known[asset] for asset in assets]
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,15 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.store import EpisodeStore
 from robot_rl.apps.config import compose, make_folder
@@ -41,11 +33,11 @@ from robot_rl.apps.cousins_files import (
     SCENES,
     TASK,
     UserCounts,
-    candidates_kept,
     files_of,
     read_json,
     write_json,
 )
+from robot_rl.apps.cousins_matching import Matches, keep_matches, matches_origin, objects_seen, read_library
 from robot_rl.apps.evaluate import evaluate, load_policy
 from robot_rl.apps.gathering import Order as EpisodeOrder
 from robot_rl.apps.gathering import gather
@@ -57,17 +49,16 @@ from robot_rl.apps.train import prepare_run_dir
 from robot_rl.apps.twin_identify import POSTERIOR, identify, read_posterior
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, DataError, UnknownNameError
-from robot_rl.files import digest, made_from, read_object, renew, write_file
+from robot_rl.files import digest, made_from, renew, write_file
 from robot_rl.statistics import wilson_interval
 from robot_rl.typed import to_plain
-from sim.assets.library import Library, LibraryConfig
 from sim.cousins.asking import read_task, suggestions
 from sim.cousins.counts import read_counts
 from sim.cousins.extraction import ExtractionConfig, extract
 from sim.cousins.family import CousinTask, cousin_task
 from sim.cousins.generate import Order, Recipe, Run, generate
 from sim.cousins.looks import Looks
-from sim.cousins.matching import Candidate, Seen, load_seen, match
+from sim.cousins.matching import match
 from sim.cousins.physics import PhysicsPosterior, PhysicsPrior
 from sim.cousins.scan import Scan, write_scan
 from sim.cousins.scan_folder import read_scan
@@ -173,42 +164,22 @@ class CousinsWork:
                 raise UnknownNameError(f"object in {path}", name, names)
         return task
 
-    def candidates(self) -> dict[str, list[Candidate]]:
+    def candidates(self) -> Matches:
         """Each object's assets, nearest first; published in matches.json, and as that was corrected by hand."""
-        scene, folder, path = self.scene(), self.folder / EXTRACTION, self.folder / MATCHES
+        scene, path, config = self.scene(), self.folder / MATCHES, self.config
         self._renew(path, self._matches_origin())
-        library = read_library(self.config.library, self.console)
+        library = read_library(config.library, self.console)
         for note in library.notes():
             self._tell(f"[dim]{note}[/dim]")
-        seen, weights, looks = self._seen(scene, folder), self.config.weights, self._looks()
-        found = {one.object.name: match(one, library.assets, weights, looks) for one in self._track(seen, "match")}
-        if path.exists():
-            kept = read_object(path)
-            return {
-                name: candidates_kept(path, name, kept.get(name, []), candidates) for name, candidates in found.items()
-            }
-        rows = {
-            name: [{"asset": one.asset.name, "distance": one.distance, "terms": one.terms} for one in candidates]
-            for name, candidates in found.items()
+        seen = objects_seen(self.folder, scene, config.encoder is not None, self._tell)
+        looks = None if config.encoder is None else Looks(config.encoder)
+        found = {
+            one.object.name: match(one, library.assets, config.weights, looks) for one in self._track(seen, "match")
         }
-        write_file(path, json.dumps(rows, indent=1) + "\n")
-        return found
-
-    def _seen(self, scene: Scene, folder: Path) -> list[Seen]:
-        """All objects; where looks count, with their pixels, and who has none is said."""
-        color = None if self.config.encoder is None else read_scan(self.folder / SCAN).views[0].color
-        found = [load_seen(folder, scene, one.name, color) for one in scene.objects]
-        unseen = ", ".join(one.object.name for one in found if one.crop is None)
-        if color is not None and unseen:
-            self._tell(f"[yellow]no pixels in the first view, so looks do not count: {unseen}[/yellow]")
-        return found
-
-    def _looks(self) -> Looks | None:
-        return None if self.config.encoder is None else Looks(self.config.encoder)
+        return keep_matches(path, found)
 
     def _matches_origin(self) -> str:
-        encoder = () if self.config.encoder is None else (self.config.encoder,)
-        return digest(self._scene_text(), self.config.library, self.config.weights, *encoder)
+        return matches_origin(self._scene_text(), self.config)
 
     def posterior(self) -> PhysicsPosterior | None:
         """What identification says of the arm: fitted to the scan's log where nobody has identified it since."""
@@ -336,14 +307,6 @@ class CousinsWork:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console) as bars:
             yield from bars.track(items, total=total or len(items), description=title)
-
-
-def read_library(config: LibraryConfig, console: Console) -> Library:
-    """All assets, with a clock beside what takes long."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        bars.add_task("library")
-        return Library.index(config, lambda text: bars.console.print(text, markup=False, highlight=False))
 
 
 Stage = Callable[[CousinsWork], Any]
