@@ -215,8 +215,7 @@ def learn(task: SceneTask, lesson: Lesson, folder: Path) -> float:
 
 def load_learned(folder: Path) -> Any:
     """The policy that was learned in `folder`."""
-    from robot_rl.apps.evaluate import load_policy
-    from robot_rl.apps.runs import find_checkpoint, read_run
+    from robot_rl.apps.runs import find_checkpoint, load_policy, read_run
 
     return load_policy(read_run(folder / "policy"), find_checkpoint(folder / "policy")[1])
 

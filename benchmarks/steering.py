@@ -190,8 +190,7 @@ def _steered(work: Path, seed: int, arm: Arm) -> tuple[Any, Any, Any]:
     from data.cache import open_cache
     from data.store import EpisodeStore
     from policies.steered import SteeredPolicy
-    from robot_rl.apps.evaluate import load_policy
-    from robot_rl.apps.runs import find_checkpoint, read_run
+    from robot_rl.apps.runs import find_checkpoint, load_policy, read_run
     from robot_rl.apps.steering import load_critic, read_setting
 
     base, critic_run = work / f"base_{seed}", work / f"critic_{seed}"

@@ -21,11 +21,18 @@ if "ROS_DOMAIN_ID" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("robot-rl", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("robot-rl")
 
+WITHOUT_PROCESSES = {
+    "test_arm_adapter.py", "test_camera.py", "test_checks.py", "test_guard.py", "test_guard_limits.py",
+    "test_gui_logic.py", "test_ik.py", "test_mux.py", "test_robots.py",
+}  # fmt: skip
+"""What is in the folders of such tests, and is arithmetic alone."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of real processes over DDS or in a browser get a second try: a starved machine is not a fault."""
     for item in items:
-        if {"hardware", "faults"} & set(item.path.parts) or item.path.name in ("test_up.py", "test_doctor.py"):
+        starts_processes = {"hardware", "faults"} & set(item.path.parts) and item.path.name not in WITHOUT_PROCESSES
+        if starts_processes or item.path.name in ("test_up.py", "test_doctor.py"):
             item.add_marker(pytest.mark.processes)
             item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=2))

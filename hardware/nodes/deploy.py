@@ -25,12 +25,13 @@ from hardware.ros_messages import diagnostics_message
 from policies.remote import RemoteConfig
 from policies.steered import SteeredPolicy
 from robot_rl.actor import ScheduleConfig
-from robot_rl.apps.evaluate import check_words, load_bundle
 from robot_rl.apps.remote import load_remote
 from robot_rl.apps.runs import (
     build_run_policy,
+    check_words,
     checkpoint_version,
     find_checkpoint,
+    load_bundle,
     read_goal,
     read_policy,
     read_run,

@@ -38,13 +38,13 @@ from robot_rl.apps.cousins_files import (
     write_json,
 )
 from robot_rl.apps.cousins_matching import Matches, keep_matches, matches_origin, objects_seen, read_library
-from robot_rl.apps.evaluate import evaluate, load_policy
+from robot_rl.apps.evaluate import evaluate
 from robot_rl.apps.gathering import Order as EpisodeOrder
 from robot_rl.apps.gathering import gather
 from robot_rl.apps.imitate import ImitationRun
 from robot_rl.apps.imitation import ImitationExperiment
 from robot_rl.apps.players import make_cousin_demonstrations
-from robot_rl.apps.runs import find_checkpoint
+from robot_rl.apps.runs import find_checkpoint, load_policy
 from robot_rl.apps.train import prepare_run_dir
 from robot_rl.apps.twin_identify import POSTERIOR, identify, read_posterior
 from robot_rl.env import RobotEnv

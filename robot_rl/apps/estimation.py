@@ -21,10 +21,9 @@ from policies.recall import PROPOSED, Recalled, propose_all
 from policies.values import ChunkCriticConfig
 from robot_rl.algorithms.bc import BCConfig
 from robot_rl.algorithms.fqe import COUNTS, FQE, FQEConfig
-from robot_rl.apps.evaluate import load_policy
 from robot_rl.apps.importance_weights import estimate_by_importance, why_none
 from robot_rl.apps.recorded import Recorded, by_effect
-from robot_rl.apps.runs import read_run
+from robot_rl.apps.runs import load_policy, read_run
 from robot_rl.apps.twin_cells import Candidate
 from robot_rl.batch import Returns
 from robot_rl.errors import ConfigError

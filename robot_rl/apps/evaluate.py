@@ -29,28 +29,26 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from policies.chunking import ChunkPolicy
 from policies.remote import RemoteConfig
 from robot_rl.actor import episode_seed
 from robot_rl.apps.config import add_overrides, check_writable, not_negative, positive
-from robot_rl.apps.imitation import ImitationExperiment, build_acting_policy
 from robot_rl.apps.remote import add_remote, load_remote
 from robot_rl.apps.runs import (
     build_film_env,
     build_run_env,
-    build_run_policy,
-    checkpoint_version,
+    check_words,
     find_checkpoint,
     front_camera,
     goals_of,
+    load_bundle,
+    load_policy,
     read_goal,
-    read_policy,
     read_run,
 )
 from robot_rl.apps.steering import add_steering, given_steering, steer_by
 from robot_rl.apps.twins import add_twin
 from robot_rl.apps.video import Film
-from robot_rl.errors import ConfigError, DataError, SpecError
+from robot_rl.errors import ConfigError
 from robot_rl.intervention import Intervention, NoHuman
 from robot_rl.loop import run_episode
 from robot_rl.protocols import Env, Policy, Subscriber
@@ -147,52 +145,6 @@ def _load(experiment: Any, checkpoint: Path, args: argparse.Namespace, told: Goa
     # In lockstep time stands still: an episode that goes on without the policy would be no trial of it.
     policy.execution = replace(policy.execution, patience_s=0.0)
     return policy
-
-
-def load_policy(experiment: Any, checkpoint: Path, goal: Goal | None = None) -> Policy:
-    """The checkpoint's policy, deterministic where that is a choice; `goal` of episodes that tell none."""
-    policy = build_run_policy(experiment, goal)
-    try:
-        policy.load(checkpoint_version(checkpoint), read_policy(checkpoint))
-    except ValueError as error:
-        raise DataError(f"{checkpoint} holds no readable policy: {error}") from error
-    policy.deterministic = True
-    return policy
-
-
-def load_bundle(experiment: Any, path: Path, goal: Goal | None = None, overrides: Sequence[str] = ()) -> ChunkPolicy:
-    """The exported policy at `path`, for the task of `experiment`; `goal` of episodes that tell none.
-
-    `SpecError` for a policy of another task, `ConfigError` for `overrides` of what is part of its graph.
-    """
-    from policies.bundle import Bundle, BundleError
-
-    if not isinstance(experiment, ImitationExperiment):
-        raise ConfigError("bundles are of policies that `robot-rl imitate` learned")
-    try:
-        bundle = Bundle(path)
-    except BundleError as error:
-        raise DataError(str(error)) from error
-    if fixed := [one for one in overrides if one.startswith("policy") and not one.startswith("policy.execution")]:
-        raise ConfigError(f"{' '.join(fixed)}: that is part of a bundle's graph; export again with it")
-    task, action = experiment.task, bundle.description["action"]
-    shown = {key: (one.shape, one.dtype, one.names) for key, one in task.observation_spec.arrays.items()}
-    names = bundle.description.get("elements", {key: one[2] for key, one in shown.items()})  # of old ones unknown
-    seen = {key: (*one, tuple(names.get(key, ()))) for key, one in bundle.observation.items()}
-    acts, moves = (tuple(action["names"]), action.get("gripper")), (task.action_spec.names, task.action_spec.gripper)
-    if seen != shown or acts != moves:
-        raise SpecError(f"{path} sees {seen} and acts in {acts}; {task.name} shows {shown} and takes {moves}")
-    return build_acting_policy(experiment, bundle, goal)
-
-
-def check_words(policy: Policy, text: str) -> None:
-    """`ConfigError` unless the policy understands it: said before anything moves."""
-    if not isinstance(policy, ChunkPolicy):
-        raise ConfigError("this policy knows no goals; `robot-rl imitate` learns one that does")
-    try:
-        policy.source.tell({}, text, {})
-    except ValueError as error:  # of a bundle, which knows nothing of this project's errors
-        raise ConfigError(str(error)) from error
 
 
 def evaluate(

@@ -23,7 +23,7 @@ from policies.chunk_net import ChunkNet
 from robot_rl.apps import evaluate
 from robot_rl.apps.config import add_overrides, compose, not_negative, positive, read_configuration
 from robot_rl.apps.imitation import ImitationExperiment, build_imitation, check_specs, open_material
-from robot_rl.apps.runs import build_run_env, find_checkpoint, goals_of
+from robot_rl.apps.runs import build_run_env, find_checkpoint, goals_of, load_policy
 from robot_rl.apps.supervised import SupervisedRun
 from robot_rl.apps.train import prepare_run_dir
 from robot_rl.records import without_nan
@@ -82,7 +82,7 @@ def _evaluate(experiment: ImitationExperiment, run_dir: Path, episodes: int, con
     """Run the final policy, print its success and write summary.json."""
     _, checkpoint = find_checkpoint(run_dir)
     env = build_run_env(experiment)
-    policy = evaluate.load_policy(experiment, checkpoint)
+    policy = load_policy(experiment, checkpoint)
     goals = goals_of(experiment)
     records = evaluate.evaluate(env, policy, episodes, experiment.seed, track_with=console, goals=goals)
     env.close()

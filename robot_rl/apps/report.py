@@ -12,9 +12,9 @@ import numpy as np
 from rich.console import Console
 
 from robot_rl.actor import learning_time_s
-from robot_rl.apps.evaluate import film, load_policy
+from robot_rl.apps.evaluate import film
 from robot_rl.apps.page import heading, movie, page, png, render, table
-from robot_rl.apps.runs import find_checkpoint
+from robot_rl.apps.runs import find_checkpoint, load_policy
 from robot_rl.apps.wiring import read_experiment
 from robot_rl.errors import RobotRlError
 from robot_rl.records import (

@@ -12,12 +12,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from data.store import EpisodeStore
+from policies.chunking import ChunkPolicy
 from robot_rl.apps import imitation, wiring
 from robot_rl.apps.config import read_configuration
+from robot_rl.apps.imitation import ImitationExperiment
 from robot_rl.checkpoints import latest_checkpoint
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, DataError, SpecError
-from robot_rl.protocols import Camera, Env
+from robot_rl.protocols import Camera, Env, Policy
 from robot_rl.spec_difference import difference
 from robot_rl.types import Goal, Observation
 from sim.ogbench_env import OgbenchEnv
@@ -68,9 +70,55 @@ def build_run_policy(experiment: Any, goal: Goal | None = None) -> Any:
     return imitation.build_chunk_policy(experiment, goal)
 
 
+def load_policy(experiment: Any, checkpoint: Path, goal: Goal | None = None) -> Policy:
+    """The checkpoint's policy, deterministic where that is a choice; `goal` of episodes that tell none."""
+    policy = build_run_policy(experiment, goal)
+    try:
+        policy.load(checkpoint_version(checkpoint), read_policy(checkpoint))
+    except ValueError as error:
+        raise DataError(f"{checkpoint} holds no readable policy: {error}") from error
+    policy.deterministic = True
+    return policy
+
+
+def load_bundle(experiment: Any, path: Path, goal: Goal | None = None, overrides: Sequence[str] = ()) -> ChunkPolicy:
+    """The exported policy at `path`, for the task of `experiment`; `goal` of episodes that tell none.
+
+    `SpecError` for a policy of another task, `ConfigError` for `overrides` of what is part of its graph.
+    """
+    from policies.bundle import Bundle, BundleError
+
+    if not isinstance(experiment, ImitationExperiment):
+        raise ConfigError("bundles are of policies that `robot-rl imitate` learned")
+    try:
+        bundle = Bundle(path)
+    except BundleError as error:
+        raise DataError(str(error)) from error
+    if fixed := [one for one in overrides if one.startswith("policy") and not one.startswith("policy.execution")]:
+        raise ConfigError(f"{' '.join(fixed)}: that is part of a bundle's graph; export again with it")
+    task, action = experiment.task, bundle.description["action"]
+    shown = {key: (one.shape, one.dtype, one.names) for key, one in task.observation_spec.arrays.items()}
+    names = bundle.description.get("elements", {key: one[2] for key, one in shown.items()})  # of old ones unknown
+    seen = {key: (*one, tuple(names.get(key, ()))) for key, one in bundle.observation.items()}
+    acts, moves = (tuple(action["names"]), action.get("gripper")), (task.action_spec.names, task.action_spec.gripper)
+    if seen != shown or acts != moves:
+        raise SpecError(f"{path} sees {seen} and acts in {acts}; {task.name} shows {shown} and takes {moves}")
+    return imitation.build_acting_policy(experiment, bundle, goal)
+
+
+def check_words(policy: Policy, text: str) -> None:
+    """`ConfigError` unless the policy understands it: said before anything moves."""
+    if not isinstance(policy, ChunkPolicy):
+        raise ConfigError("this policy knows no goals; `robot-rl imitate` learns one that does")
+    try:
+        policy.source.tell({}, text, {})
+    except ValueError as error:  # of a bundle, which knows nothing of this project's errors
+        raise ConfigError(str(error)) from error
+
+
 def knows_goals(experiment: Any) -> bool:
     """Whether its policy can be told a goal."""
-    return isinstance(experiment, imitation.ImitationExperiment) and experiment.policy.inputs.goal
+    return isinstance(experiment, ImitationExperiment) and experiment.policy.inputs.goal
 
 
 def read_goal(experiment: Any, words: str, shown: str, *, steered: bool = False) -> Goal | None:

@@ -20,9 +20,8 @@ from policies.serving import PolicyServer
 from policies.sources import ManySource, as_many
 from policies.torch_source import TorchSource
 from robot_rl.apps.config import add_overrides
-from robot_rl.apps.evaluate import load_bundle
 from robot_rl.apps.imitation import ImitationExperiment, build_model
-from robot_rl.apps.runs import checkpoint_version, find_checkpoint, read_policy, read_run
+from robot_rl.apps.runs import checkpoint_version, find_checkpoint, load_bundle, read_policy, read_run
 from robot_rl.errors import ConfigError
 from robot_rl.network import check_address, read_token
 

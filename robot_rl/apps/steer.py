@@ -23,9 +23,8 @@ from policies.sources import ManySource, as_many
 from policies.steered import SteeringConfig
 from policies.steering_choice import SAMPLES, Trial, best_setting, try_settings
 from robot_rl.apps.config import add_overrides, not_negative, positive
-from robot_rl.apps.evaluate import load_policy
 from robot_rl.apps.imitation import ImitationExperiment, open_material
-from robot_rl.apps.runs import find_checkpoint, read_run
+from robot_rl.apps.runs import find_checkpoint, load_policy, read_run
 from robot_rl.apps.steering import load_critic, write_setting
 from robot_rl.errors import ConfigError
 from robot_rl.types import FloatArray

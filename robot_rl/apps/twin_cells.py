@@ -21,9 +21,8 @@ import numpy as np
 from hardware.guard_config import GuardConfig
 from policies.crowd import crowd_of
 from robot_rl.actor import episode_seed
-from robot_rl.apps.evaluate import load_policy
 from robot_rl.apps.guarded_world import GuardedWorld, lockstep_limits
-from robot_rl.apps.runs import read_run
+from robot_rl.apps.runs import load_policy, read_run
 from robot_rl.apps.twins import TwinScene
 from robot_rl.apps.video import Film
 from robot_rl.env import EnvConfig, RobotEnv

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from robot_rl.apps.evaluate import evaluate, load_policy
+from robot_rl.apps.evaluate import evaluate
 from robot_rl.apps.imitation import ImitationExperiment
-from robot_rl.apps.runs import build_run_env, goals_of
+from robot_rl.apps.runs import build_run_env, goals_of, load_policy
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.files import write_file
 from robot_rl.statistics import wilson_interval

@@ -21,10 +21,9 @@ def trained(tmp_path_factory) -> Path:
     return write_policy(tmp_path_factory.mktemp("imitate"))
 
 
-@pytest.mark.parametrize("mode", ["false", "true"], ids=["waiting", "asynchronous"])
-def test_a_policy_runs_its_episodes_and_says_how_its_chunks_were_played(trained, tmp_path, mode):
+def test_a_policy_runs_its_episodes_and_says_how_its_chunks_were_played(trained, tmp_path):
     run_dir = tmp_path / "deploy"
-    overrides = f"overrides=policy.execution.asynchronous={mode} policy.execution.min_delay_s=0.1"
+    overrides = "overrides=policy.execution.asynchronous=false policy.execution.min_delay_s=0.1"
     result = deploy(trained, run_dir, "episodes=2", overrides, domain=120 + os.getpid() % 50)
     assert result.returncode == 0, result.stdout + result.stderr
     records = find_records(run_dir)
@@ -32,7 +31,7 @@ def test_a_policy_runs_its_episodes_and_says_how_its_chunks_were_played(trained,
     assert all(record.steps == 30 and record.policy_version == 7 for record in records)
     chunks = [json.loads(line) for line in (run_dir / "actor" / "chunks.jsonl").read_text().splitlines()]
     assert len(chunks) == 2 and all(one["held"] == 0 for one in chunks)
-    assert all(one["waited"] == (1 if mode == "true" else one["chunks"]) for one in chunks)
+    assert all(one["waited"] == one["chunks"] for one in chunks)
     assert all(one["joints"][0] == 0 and len(one["joints"]) == one["chunks"] for one in chunks)
 
 
@@ -40,7 +39,7 @@ def test_a_policy_runs_its_episodes_and_says_how_its_chunks_were_played(trained,
 def test_a_steered_policy_says_what_was_chosen_wherever_it_runs(trained, tmp_path, where):
     critic, domain = write_critic(tmp_path / "critic"), 120 + os.getpid() % 50
     words = [f"critic={critic}", "samples=6", "pessimism=0", "episodes=1"]
-    words.append("overrides=policy.execution.asynchronous=true")
+    words.append("overrides=policy.execution.asynchronous=true policy.execution.min_delay_s=0.1")
     with ExitStack() as stack:
         if where == "here":
             words.append(f"veto={write_veto(tmp_path / 'veto')}")
@@ -50,7 +49,8 @@ def test_a_steered_policy_says_what_was_chosen_wherever_it_runs(trained, tmp_pat
         result = deploy(trained, tmp_path / "deploy", *words, domain=domain)
     assert result.returncode == 0, result.stdout + result.stderr
     (chunks,) = [json.loads(line) for line in (tmp_path / "deploy/actor/chunks.jsonl").read_text().splitlines()]
-    assert chunks["failed"] == 0 and find_records(tmp_path / "deploy")[0].policy_version == 7
+    assert chunks["failed"] == chunks["held"] == 0 and chunks["waited"] == 1 < chunks["chunks"]
+    assert find_records(tmp_path / "deploy")[0].policy_version == 7
     said = {(one["steering.value"], one["steering.spread"], one["steering.base_rank"]) for one in heard}
     assert chunks["chunks"] <= len(said) + 1 and all(one["steering.samples"] == "6" for one in heard)
     assert all(float(spread) > 0 and int(rank) in range(6) for _, spread, rank in said)

@@ -11,9 +11,8 @@ from robot_rl.apps import weight_search
 from robot_rl.apps.cli import main
 from robot_rl.apps.compose import Member, build_composition, common_task
 from robot_rl.apps.config import compose
-from robot_rl.apps.evaluate import find_checkpoint, load_policy
 from robot_rl.apps.imitation import ImitationExperiment
-from robot_rl.apps.runs import read_run
+from robot_rl.apps.runs import find_checkpoint, load_policy, read_run
 from robot_rl.apps.weight_search import Tried, best, simplex
 from robot_rl.errors import ConfigError
 from robot_rl.records import EpisodeRecord

@@ -19,10 +19,10 @@ from rich.console import Console
 from hardware.guard_config import GuardConfig
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import compose
-from robot_rl.apps.evaluate import evaluate, load_policy
+from robot_rl.apps.evaluate import evaluate
 from robot_rl.apps.evaluate_twin import STARTS, Evaluation, TwinEvaluation, find_candidates
 from robot_rl.apps.guarded_world import GuardedWorld, lockstep_limits
-from robot_rl.apps.runs import read_run
+from robot_rl.apps.runs import load_policy, read_run
 from robot_rl.apps.twin_cells import cells_of
 from robot_rl.apps.twins import TwinsConfig, make_twins
 from robot_rl.env import RobotEnv
