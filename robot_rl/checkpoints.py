@@ -16,6 +16,9 @@ from torch import Tensor
 
 from robot_rl.errors import DataError
 
+ALGORITHM = "algorithm.safetensors"
+"""In a checkpoint: all that was learned, for going on."""
+
 
 class Resumable(Protocol):
     """What learns: see `robot_rl.algorithms.Algorithm`."""
@@ -45,7 +48,7 @@ def save_checkpoint(directory: Path, updates: int, algorithm: Resumable, keep: i
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        save_file(tensors, partial / "algorithm.safetensors")
+        save_file(tensors, partial / ALGORITHM)
         policy = {name: value.contiguous() for name, value in algorithm.policy_state().items()}
         save_file(policy, partial / "policy.safetensors")
         (partial / "learner.json").write_text(json.dumps({"updates": updates}))
@@ -70,7 +73,7 @@ def load_checkpoint(checkpoint: Path, algorithm: Resumable) -> int:
     """Resume `algorithm`; returns the updates done. `DataError` when it is not a whole checkpoint."""
     try:
         meta = json.loads((checkpoint / "learner.json").read_text())
-        algorithm.load_state_dict(load_file(checkpoint / "algorithm.safetensors"))
+        algorithm.load_state_dict(load_file(checkpoint / ALGORITHM))
         return int(meta["updates"])
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{checkpoint} is not a usable checkpoint: {error}") from error

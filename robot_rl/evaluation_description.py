@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from robot_rl.errors import DataError
 from robot_rl.evaluation_table import DESCRIPTION, EPISODES
-from robot_rl.files import read_object
+from robot_rl.files import file_hash, read_object
 
 EXPERIMENT = "experiment_sha256"
 RANKING, TABLE = "ranking.json", "episodes_sha256"
@@ -47,7 +46,7 @@ def read_description(folder: Path) -> Described:
 
 def table_hash(folder: Path) -> str:
     """SHA-256, in hexadecimal, of the evaluation's table as it is now."""
-    return hashlib.sha256((folder / EPISODES).read_bytes()).hexdigest()
+    return file_hash(folder / EPISODES)
 
 
 def is_altered(folder: Path) -> bool:

@@ -40,6 +40,11 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def file_hash(path: Path) -> str:
+    """SHA-256, in hexadecimal, of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def made_from(folder: Path) -> str:
     """What `renew` was last told of the folder; "" if it never was."""
     stamp = _stamp(folder)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from robot_rl.errors import DataError
+from robot_rl.files import file_hash
 
 POLICY, EXPERIMENT = "policy.safetensors", "experiment.json"
 
@@ -38,6 +38,6 @@ def experiment_hash(run_dir: Path) -> str:
 
 def _hash(path: Path, problem: str) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_hash(path)
     except OSError as error:
         raise DataError(f"{problem}: {error}") from error

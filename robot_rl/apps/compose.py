@@ -33,8 +33,8 @@ from policies.composed import ComposedConfig, ComposedModel, ParentConfig, check
 from policies.score import ScoreConfig
 from robot_rl.apps.config import not_negative, positive
 from robot_rl.apps.imitation import ImitationExperiment, build_model
-from robot_rl.apps.runs import find_checkpoint, read_policy, read_run
-from robot_rl.apps.weight_search import SEARCH_FILE, SearchConfig, begun_search, best, search, show
+from robot_rl.apps.runs import SEARCH_FILE, find_checkpoint, read_policy, read_run
+from robot_rl.apps.weight_search import SearchConfig, begun_search, best, search, show
 from robot_rl.errors import ConfigError, SpecError
 from robot_rl.files import write_file
 from robot_rl.typed import to_plain

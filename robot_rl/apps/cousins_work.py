@@ -5,7 +5,6 @@ What they leave in the work folder: `robot_rl.apps.cousins_files`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -49,7 +48,7 @@ from robot_rl.apps.train import prepare_run_dir
 from robot_rl.apps.twin_identify import POSTERIOR, identify, read_posterior
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, DataError, UnknownNameError
-from robot_rl.files import digest, made_from, renew, write_file
+from robot_rl.files import digest, file_hash, made_from, renew, write_file
 from robot_rl.statistics import wilson_interval
 from robot_rl.typed import to_plain
 from sim.cousins.asking import read_task, suggestions
@@ -95,7 +94,7 @@ class CousinsWork:
         partial = self.folder / f".{SCAN}.partial"
         files = files_of(source, self.folder)
         said = [name for name in (TASK, COUNTS) if (self.folder / name).exists()]
-        contents = [hashlib.sha256(one.read_bytes()).hexdigest() for one in files.values()]
+        contents = [file_hash(one) for one in files.values()]
         if self._renew(target, digest(list(files), contents, self.config.depth)) and said:
             self.console.print(
                 f"[yellow]{' and '.join(said)} of the former scan stay; delete what is not so now[/yellow]"
@@ -185,7 +184,7 @@ class CousinsWork:
         """What identification says of the arm: fitted to the scan's log where nobody has identified it since."""
         path, log = self.folder / POSTERIOR, read_scan(self.folder / SCAN).excitation
         if log is not None and (made_from(path) or not path.exists()):
-            self._renew(path, digest(hashlib.sha256(log.read_bytes()).hexdigest()))
+            self._renew(path, digest(file_hash(log)))
             if not path.exists():
                 self._identify(read_log(log))
         return read_posterior(path) if path.exists() else None

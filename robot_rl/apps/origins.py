@@ -14,6 +14,7 @@ from data.store import EpisodeStore
 from policies.base import pin_base
 from robot_rl.algorithms.off_policy import OffPolicy
 from robot_rl.apps.config import read_configuration
+from robot_rl.checkpoints import ALGORITHM
 from robot_rl.errors import ConfigError, DataError, SpecError
 from robot_rl.types import ActionSpec, ObservationSpec
 from robot_rl.wire import Event
@@ -69,9 +70,7 @@ def start_from(
     _check_specs(f"the policy of {checkpoint}", other.task, observation_spec, action_spec)
     _check_networks(checkpoint, other, experiment)
     try:
-        algorithm.start_from(
-            load_file(checkpoint / "policy.safetensors"), load_file(checkpoint / "algorithm.safetensors")
-        )
+        algorithm.start_from(load_file(checkpoint / "policy.safetensors"), load_file(checkpoint / ALGORITHM))
     except (OSError, SafetensorError) as error:
         raise DataError(f"{checkpoint} cannot be read: {error}") from error
     except DataError as error:

@@ -19,15 +19,21 @@ from robot_rl.apps.imitation import ImitationExperiment
 from robot_rl.checkpoints import latest_checkpoint
 from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError, DataError, SpecError
+from robot_rl.identity import EXPERIMENT
 from robot_rl.protocols import Camera, Env, Policy
 from robot_rl.spec_difference import difference
 from robot_rl.types import Goal, Observation
 from sim.ogbench_env import OgbenchEnv
 from sim.tasks import TaskConfig
 
+SEARCH_FILE = "search.json"
+"""In a composition's run: the weights that were tried."""
+
 
 def read_run(run_dir: Path, overrides: Sequence[str] = ()) -> Any:
     """The experiment that a run was begun with (`Experiment`, `ImitationExperiment`), with `key=value` overrides."""
+    if (run_dir / SEARCH_FILE).exists() and not (run_dir / EXPERIMENT).exists():
+        raise DataError(f"{run_dir} holds an unfinished search of weights; robot-rl compose --search goes on with it")
     return read_configuration(run_dir, object, overrides)
 
 

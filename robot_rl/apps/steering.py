@@ -19,7 +19,9 @@ from robot_rl.algorithms.offline import CRITIC
 from robot_rl.apps.config import positive
 from robot_rl.apps.imitation import ImitationExperiment, build_critic
 from robot_rl.apps.runs import find_checkpoint, knows_goals, read_run, read_shown
+from robot_rl.checkpoints import ALGORITHM
 from robot_rl.errors import ConfigError, DataError, SpecError
+from robot_rl.files import file_hash
 from robot_rl.protocols import Policy
 from robot_rl.spec_difference import difference
 from robot_rl.typed import to_dataclass
@@ -69,7 +71,7 @@ def _load_net(path: Path, task: Any) -> ChunkCriticNet:
     if not isinstance(net, ChunkCriticNet):
         raise ConfigError(f"the critic of {run_dir} does not value actions, and cannot choose among them; gciql's does")
     try:
-        with safe_open(checkpoint / "algorithm.safetensors", "pt") as tensors:
+        with safe_open(checkpoint / ALGORITHM, "pt") as tensors:
             names = [name for name in tensors.keys() if name.startswith(CRITIC)]  # noqa: SIM118 (no mapping)
             load_parameters(net, {name.removeprefix(CRITIC): tensors.get_tensor(name) for name in names})
     except (OSError, ValueError, SafetensorError) as error:
@@ -115,7 +117,7 @@ def read_setting(run_dir: Path, critic: Path) -> SteeringConfig:
         return SteeringConfig()
     try:
         content = json.loads(path.read_text())
-        if content["critic"] != _name(critic):
+        if content["sha256"] != _hash(critic):
             return SteeringConfig()
         return to_dataclass(SteeringConfig, content["steering"])
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
@@ -125,11 +127,11 @@ def read_setting(run_dir: Path, critic: Path) -> SteeringConfig:
 def write_setting(run_dir: Path, critic: Path, config: SteeringConfig, table: list[dict[str, Any]]) -> Path:
     """For `read_setting`; the whole table stands beside it."""
     path = run_dir / SETTING
-    content = {"critic": _name(critic), "steering": asdict(config), "tried": table}
+    content = {"critic": str(critic), "sha256": _hash(critic), "steering": asdict(config), "tried": table}
     path.write_text(json.dumps(content, indent=2) + "\n")
     return path
 
 
-def _name(critic: Path) -> str:
-    run_dir, checkpoint = find_checkpoint(critic)
-    return f"{run_dir.name}/{checkpoint.name}"
+def _hash(critic: Path) -> str:
+    """What tells this critic from any other, wherever it lies."""
+    return file_hash(find_checkpoint(critic)[1] / ALGORITHM)

@@ -27,6 +27,7 @@ from robot_rl.apps.twins import TwinScene
 from robot_rl.apps.video import Film
 from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.evaluation_table import FILMS, EpisodeRow, write_table
+from robot_rl.files import file_hash
 from robot_rl.identity import experiment_hash
 from robot_rl.typed import to_plain
 from robot_rl.types import FloatArray, TaskState
@@ -87,8 +88,8 @@ class Cell:
             self.candidate.digest,
             experiment_hash(self.candidate.run_dir),
             to_plain(replace(self.scene, folder=Path())),
-            _digest(self.scene.folder / MODEL),
-            _digest(self.scene.folder / LAYOUT),
+            file_hash(self.scene.folder / MODEL),
+            file_hash(self.scene.folder / LAYOUT),
             [self.variant, self.starts, FILMED_BY if conditions.films else MADE_BY],
             to_plain(conditions),
         ]
@@ -221,10 +222,6 @@ def _give_memory_back() -> None:
     """Return freed memory to the system: of hundreds of worlds, glibc would keep gigabytes in its heap."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def cells_of(

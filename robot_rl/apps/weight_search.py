@@ -22,7 +22,6 @@ from robot_rl.statistics import wilson_interval
 from robot_rl.typed import to_dataclass, to_plain
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
 
-SEARCH_FILE = "search.json"
 HELD_OUT = "learn"
 """Phase whose range of start states the search takes: apart from those of demonstrations and of evaluations."""
 

@@ -111,6 +111,8 @@ def test_the_search_picks_the_best_weights_and_goes_on_where_it_was(runs, tmp_pa
     monkeypatch.setattr(weight_search, "evaluate", interrupted)
     assert fixed(runs, out, *words) == 130
     assert not (out / "experiment.json").exists()
+    assert main(["evaluate", str(out), "--episodes", "1"]) == 2
+    assert "compose --search goes on with it" in capsys.readouterr().err
     monkeypatch.setattr(weight_search, "evaluate", whole)
     assert fixed(runs, out, "--search", "--grid", "2") == 2
     assert "another search" in capsys.readouterr().err

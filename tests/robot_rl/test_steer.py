@@ -1,21 +1,24 @@
 """From recorded episodes to a critic, to a steered policy: the commands, end to end and small."""
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from data.store import EpisodeStore
+from policies.steered import SteeringConfig
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import CONF_DIR, compose
 from robot_rl.apps.held_out import choose_episodes
 from robot_rl.apps.imitation import ImitationExperiment, build_chunk_policy, open_material
-from robot_rl.apps.runs import read_goal
-from robot_rl.apps.steering import load_critic, steer_by
+from robot_rl.apps.runs import find_checkpoint, read_goal
+from robot_rl.apps.steering import load_critic, read_setting, steer_by, write_setting
+from robot_rl.checkpoints import ALGORITHM
 from robot_rl.errors import ConfigError, SpecError
 
 NETS = ("policy.network.width=16", "policy.network.blocks=1", "policy.execution.execute=4")
@@ -55,7 +58,7 @@ def test_a_setting_is_found_kept_and_used(work, capsys):
     said = capsys.readouterr().out
     assert "chosen" in said
     kept = json.loads((work / "base" / "steering.json").read_text())
-    assert kept["critic"] == "critic/step_000000006" and len(kept["tried"]) > 8
+    assert kept["critic"] == str(work / "critic") and len(kept["tried"]) > 8
     kept["steering"]["samples"] = 3
     (work / "base" / "steering.json").write_text(json.dumps(kept))
     arguments = ["evaluate", str(work / "base"), "--episodes", "1", "--critic", str(work / "critic")]
@@ -63,6 +66,17 @@ def test_a_setting_is_found_kept_and_used(work, capsys):
     assert "samples=3" in capsys.readouterr().out
     assert main([*arguments, "--samples", "2", "--temperature", "0.5", "--pessimism", "0"]) == 0
     assert "samples=2, temperature=0.5, pessimism=0.0" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_setting_is_its_critics_whatever_that_is_called(work, tmp_path):
+    write_setting(work / "base", work / "critic", SteeringConfig(samples=3), [])
+    moved = shutil.copytree(work / "critic", tmp_path / "moved")
+    assert read_setting(work / "base", moved).samples == 3
+    (tmp_path / "another").mkdir()
+    namesake = shutil.copytree(work / "critic", tmp_path / "another" / "critic")
+    learned = find_checkpoint(namesake)[1] / ALGORITHM
+    save_file({name: value + 1 for name, value in load_file(learned).items()}, learned)
+    assert read_setting(work / "base", namesake) == SteeringConfig()
 
 
 def test_settings_are_found_on_what_neither_learned_from(work):
