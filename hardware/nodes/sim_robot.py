@@ -68,6 +68,8 @@ class SimRobotConfig:
 
     def __post_init__(self) -> None:
         check_positive(self, "rate_hz", "camera_rate_hz", "target_timeout_s")
+        if not 0 <= self.seed < 2**32 or min(self.image_hw) < 1:
+            raise ConfigError(f"seed must be in [0, 2^32), image_hw positive; got {self.seed}, {self.image_hw}")
 
 
 class SimRobotNode(ManagedNode[SimRobotConfig]):
@@ -154,8 +156,7 @@ class SimRobotNode(ManagedNode[SimRobotConfig]):
         return SetParametersResult(successful=True)
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        seed = self._reset()
-        response.success, response.message = True, json.dumps({"seed": seed})
+        response.success, response.message = True, json.dumps({"seed": self._reset()})
         return response
 
     def _reset(self) -> int:
@@ -237,9 +238,8 @@ class _Camera:
         self._frame = f"{name}_color_optical_frame"
         self._period_s = period_s
         self._pacer = Pacer()
-        topic = f"{name}/color/image_raw"
-        self._raw = node.create_publisher(Image, topic, qos_profile_sensor_data)
-        sensor = qos_profile_sensor_data
+        topic, sensor = f"{name}/color/image_raw", qos_profile_sensor_data
+        self._raw = node.create_publisher(Image, topic, sensor)
         self._compressed = node.create_publisher(CompressedImage, f"{topic}/compressed", sensor)
         self._info = node.create_publisher(CameraInfo, f"{name}/color/camera_info", sensor)
         self._depth = node.create_publisher(Image, f"{name}/aligned_depth_to_color/image_raw", sensor)

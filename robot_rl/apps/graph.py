@@ -97,6 +97,7 @@ def resolve(config: GraphConfig, overrides: Mapping[str, str], environ: Mapping[
     namespace = _namespace(str(args.get("namespace", "")))
     base = {**DEFAULT_ENV, **(SIM_ENV if args.get("use_sim") else {}), **config.env}
     base |= os.environ if environ is None else environ
+    base["ROS_DOMAIN_ID"] = _domain_id(base["ROS_DOMAIN_ID"])
     kept = [node for node in config.nodes if _holds(node.when, args, node.name)]
     if not kept:
         raise ConfigError(f"graph {config.name!r} has no nodes with these arguments: {dict(args)}")
@@ -128,6 +129,10 @@ def _check_nodes(config: GraphConfig, file: str) -> None:
             raise ConfigError(f"{file}: node {node.name!r} needs either `module` or `command`")
         if node.command and (node.params or node.remap):
             raise ConfigError(f"{file}: node {node.name!r}: `params` and `remap` need `module`")
+        try:
+            re.compile(node.ready.line)
+        except re.error as error:
+            raise ConfigError(f"{file}: node {node.name!r}: ready.line is no regular expression: {error}") from error
         if not 0 <= node.nice <= 19:
             raise ConfigError(f"{file}: node {node.name!r}: nice must be in 0..19, got {node.nice}")
         for other in node.depends_on:
@@ -167,6 +172,13 @@ def _namespace(text: str) -> str:
     if bad := [part for part in parts if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", part)]:
         raise ConfigError(f"namespace {text!r}: {bad[0]!r} must be letters, digits and underscores")
     return "/" + "/".join(parts)
+
+
+def _domain_id(text: str) -> str:
+    """In one spelling, since the lock of a graph is named after it. DDS has ports for 0 to 232."""
+    if not re.fullmatch(r"\s*\d*\s*", text, re.ASCII) or int(text.strip() or 0) > 232:
+        raise ConfigError(f"ROS_DOMAIN_ID must be a number from 0 to 232, got {text!r}")
+    return str(int(text.strip() or 0))
 
 
 def _holds(when: str, args: Mapping[str, Scalar], node: str) -> bool:

@@ -168,3 +168,9 @@ def test_a_binding_can_come_from_a_mapping() -> None:
 def test_rates_of_nodes_are_positive_numbers(config: Any, name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} must be a positive number, got 0"):
         config(**{name: 0.0})
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 2**32}, {"image_hw": (0, 64)}])
+def test_a_simulated_robot_is_refused_what_its_world_cannot_take(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"seed must be in \[0, 2\^32\), image_hw positive; got"):
+        SimRobotConfig(**wrong)
