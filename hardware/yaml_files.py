@@ -8,7 +8,26 @@ from typing import Any
 
 import yaml
 
-from robot_rl.errors import ConfigError
+import robot_rl
+from robot_rl.errors import ConfigError, UnknownNameError
+
+ROBOT_DIR = Path(robot_rl.__file__).parent / "conf" / "robot"
+
+
+def robot_file(name_or_path: str, folder: Path = ROBOT_DIR) -> Path:
+    """The robot's YAML, by its name in `folder` or its path. Raises `UnknownNameError` listing the names."""
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    path = folder / f"{name_or_path}.yaml"
+    if not path.exists():
+        raise UnknownNameError("robot", name_or_path, robot_names(folder))
+    return path
+
+
+def robot_names(folder: Path = ROBOT_DIR) -> tuple[str, ...]:
+    """Robots with a YAML file in `folder`."""
+    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

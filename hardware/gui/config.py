@@ -82,7 +82,7 @@ class GuiConfig:
     robot: str = ""
     """Name in conf/robot, or a YAML file: its `model` and its guard's workspace are used."""
     model: str = ""
-    """Arm drawn in 3D, one of `hardware.gui.robot_model.ROBOTS`; the robot's when empty."""
+    """Arm drawn in 3D, one of `hardware.gui.robot_model.ROBOTS`; the robot's when empty (without meshes: rods)."""
     cameras: tuple[str, ...] = ("front", "wrist")
     """Camera names; images come on `<camera>/color/image_raw`."""
     compressed: bool = False

@@ -28,13 +28,11 @@ from rclpy.experimental.events_executor import EventsExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
-import robot_rl
-from hardware.yaml_files import read_mapping
-from robot_rl.errors import ConfigError, HardwareError, RobotRlError, UnknownNameError
+from hardware.yaml_files import read_mapping, robot_file
+from robot_rl.errors import ConfigError, HardwareError, RobotRlError
 from robot_rl.typed import to_dataclass
 
 T = TypeVar("T")
-ROBOT_DIR = Path(robot_rl.__file__).parent / "conf" / "robot"
 IDLE_S = 0.2
 """Longest wait in the executor: a signal is noticed after at most this time."""
 BUILT_IN_PARAMETERS = ("use_sim_time", "start_type_description_service", "qos_overrides", "config")
@@ -166,14 +164,7 @@ def read_config(text: str) -> dict[str, Any]:
 
 def read_robot(name_or_path: str) -> dict[str, Any]:
     """Content of the robot's YAML, by its name in conf/robot or its path; empty for an empty name."""
-    if not name_or_path:
-        return {}
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = ROBOT_DIR / f"{name_or_path}.yaml"
-        if not path.exists():
-            raise UnknownNameError("robot", name_or_path, (file.stem for file in ROBOT_DIR.glob("*.yaml")))
-    return read_mapping(path)
+    return read_mapping(robot_file(name_or_path)) if name_or_path else {}
 
 
 def ros_environment() -> None:

@@ -1,8 +1,9 @@
 """The node graph as data: one YAML file names the processes, `robot-rl up` and ROS's launch start them.
 
 A file lists `nodes` and declares the `args` it takes. `${arg}` is replaced in every string below `nodes`, and
-`when: learn and not use_sim` leaves a node out otherwise. What comes out is a list of `ProcessSpec`, in start
-order: a command line, an environment and rules, nothing about ROS.
+`when: learn and not use_sim` leaves a node out otherwise. A file that says `extends: arm` is that graph with its own
+keys over it, and its own `args` among the others. What comes out is a list of `ProcessSpec`, in start order: a
+command line, an environment and rules, nothing about ROS.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -82,13 +84,24 @@ def graph_path(name_or_file: str) -> Path:
 
 def read_graph(path: Path) -> GraphConfig:
     """Parse and check a graph file. Raises `ConfigError`."""
-    try:
-        mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+    mapping = _read_mapping(path)
+    if "extends" in mapping:
+        base = _read_mapping(graph_path(str(mapping.pop("extends"))))
+        args = {**(base.get("args") or {}), **(mapping.get("args") or {})}
+        mapping = {**base, **mapping, "args": args}
     config = to_dataclass(GraphConfig, mapping, path.name)
     _check_nodes(config, path.name)
     return config if config.name else replace(config, name=path.stem)
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path.name} must be a mapping, got {content!r}")
+    return content
 
 
 def resolve(config: GraphConfig, overrides: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Graph:

@@ -185,6 +185,17 @@ def test_bad_namespaces_are_refused(tmp_path: Path, namespace: str) -> None:
         graph(tmp_path, [{"name": "a", "command": ["x"]}], f"namespace={namespace}", args={"namespace": ""})
 
 
+def test_a_graph_that_extends_another_is_that_one_with_its_own_arguments(tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text("{extends: arm, description: ours, args: {robot: ur5e, namespace: left}}")
+    lab, arm = read_graph(path), read_graph(graph_path("arm"))
+    assert (lab.name, lab.description, lab.nodes) == ("lab", "ours", arm.nodes)
+    assert lab.args == {**arm.args, "robot": "ur5e", "namespace": "left"}
+    path.write_text("{extends: am, args: {robot: ur5e}}")
+    with pytest.raises(UnknownNameError, match="unknown graph 'am'; valid choices: arm, "):
+        read_graph(path)
+
+
 def test_unknown_graph_lists_the_known() -> None:
     with pytest.raises(UnknownNameError, match="demo"):
         graph_path("dmeo")
