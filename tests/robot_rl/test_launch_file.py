@@ -56,22 +56,27 @@ def launch_file(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return loaded
 
 
-def started(launch_file: ModuleType, **given: str) -> Iterator[Any]:
-    """The processes in the order of their start, each ready as soon as it is asked for."""
+def started(launch_file: ModuleType, **given: str) -> Iterator[tuple[Any, set[str]]]:
+    """The processes in the order of their start, and which ones have said before that they are ready."""
     entities = launch_file.generate_launch_description().args[0]
     context = {one.args[0]: one.default_value for one in entities if type(one).__name__ == "DeclareLaunchArgument"}
     assert set(given) <= set(context)
     (opaque,) = (one for one in entities if type(one).__name__ == "OpaqueFunction")
-    waiting = opaque.function(context | given)
-    while waiting:
-        entity = waiting.pop(0)
-        if type(entity).__name__ == "ExecuteProcess":
-            yield entity
-        elif type(entity).__name__ == "RegisterEventHandler":
-            handler = entity.args[0]
-            assert handler.on_stdout(SimpleNamespace(text=b"starting\n")) is None
-            waiting += handler.on_stdout(SimpleNamespace(text=b"[INFO] [guard]: ready\n"))
-            assert handler.on_stdout(SimpleNamespace(text=b"[INFO] [guard]: ready\n")) is None
+    waiting, handlers, ready = opaque.function(context | given), {}, set()
+    while waiting or handlers:
+        for entity in waiting:
+            if type(entity).__name__ == "RegisterEventHandler":
+                handlers[entity.args[0].target_action.name] = entity.args[0].on_stdout
+            elif type(entity).__name__ == "ExecuteProcess":
+                yield entity, set(ready)
+        waiting = []
+        if handlers:
+            name = next(iter(handlers))
+            on_stdout = handlers.pop(name)
+            assert on_stdout(SimpleNamespace(text=b"starting\n")) is None
+            waiting = on_stdout(SimpleNamespace(text=b"[INFO] [guard]: ready\n"))
+            ready.add(name)
+            assert on_stdout(SimpleNamespace(text=b"[INFO] [guard]: ready\n")) is None
 
 
 @pytest.mark.parametrize("use_sim", ["true", "false"])
@@ -81,12 +86,13 @@ def test_the_launch_file_starts_the_processes_of_robot_rl_up(launch_file: Module
     overrides = {"use_sim": use_sim, "namespace": "left", "seed": "7", "twin": "true"}
     config = read_graph(graph_path(name))
     specs = {one.node.name: one for one in resolve(config, overrides).processes}
-    done: set[str] = set()
-    for process in started(launch_file, **given):
+    done = set()
+    for process, ready in started(launch_file, **given):
         spec = specs[process.name]
         assert (tuple(process.cmd), process.env) == (spec.command, spec.env)
         assert process.respawn == (spec.node.restart == "on-failure" and not spec.node.required)
         assert (process.on_exit is not None) == spec.node.required
-        assert done.issuperset(spec.node.depends_on)
+        for other in spec.node.depends_on:
+            assert other in (ready if specs[other].node.ready.line else done)
         done.add(process.name)
     assert done == set(specs)
