@@ -13,10 +13,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from hardware.yaml_files import read_mapping
 from robot_rl.apps.config import CONF_DIR
 from robot_rl.apps.graph_node import NodeConfig, ProcessSpec, Scalar, build, substitute
 from robot_rl.errors import ConfigError, UnknownNameError
@@ -84,24 +84,14 @@ def graph_path(name_or_file: str) -> Path:
 
 def read_graph(path: Path) -> GraphConfig:
     """Parse and check a graph file. Raises `ConfigError`."""
-    mapping = _read_mapping(path)
+    mapping = read_mapping(path)
     if "extends" in mapping:
-        base = _read_mapping(graph_path(str(mapping.pop("extends"))))
+        base = read_mapping(graph_path(str(mapping.pop("extends"))))
         args = {**(base.get("args") or {}), **(mapping.get("args") or {})}
         mapping = {**base, **mapping, "args": args}
     config = to_dataclass(GraphConfig, mapping, path.name)
     _check_nodes(config, path.name)
     return config if config.name else replace(config, name=path.stem)
-
-
-def _read_mapping(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path.name} must be a mapping, got {content!r}")
-    return content
 
 
 def resolve(config: GraphConfig, overrides: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Graph:
