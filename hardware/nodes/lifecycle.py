@@ -66,6 +66,10 @@ class ManagedNode(LifecycleNode, Generic[T]):
         """The node's clock: system time, or simulated time when `use_sim_time` says so."""
         return self.get_clock().now().nanoseconds * 1e-9
 
+    def publishers_of(self, topic: str) -> int:
+        """How many publish on `topic`, wherever it is remapped to (`count_publishers` does not follow)."""
+        return self.count_publishers(self.resolve_topic_name(topic))
+
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._lasting = set(self._entities())
         result = self._guarded(self.configure)

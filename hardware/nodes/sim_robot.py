@@ -192,7 +192,7 @@ class SimRobotNode(ManagedNode[SimRobotConfig]):
     def _obeys(self, stamp: Any, topic: str) -> bool:
         """A target from before the reset would send the arm back to where it was."""
         stamp_s = ros_messages.seconds_of(stamp)
-        publishers = self.count_publishers(topic)
+        publishers = self.publishers_of(topic)
         if publishers != 1:
             text = f"{topic} has {publishers} publishers, must be 1 (the guard): target ignored"
             self.get_logger().warning(text, throttle_duration_sec=2.0)
@@ -220,7 +220,7 @@ class SimRobotNode(ManagedNode[SimRobotConfig]):
                 return
 
     def _publish_diagnostics(self) -> None:
-        publishers = self.count_publishers("target_pose")
+        publishers = self.publishers_of("target_pose")
         late = {"late_ticks": self._pacer.late_ticks, "lost_s": round(self._pacer.lost_s, 3)}
         values = self._timing.report() | late | {"target_publishers": publishers}
         level = DiagnosticStatus.OK if publishers == 1 else DiagnosticStatus.WARN
