@@ -161,9 +161,7 @@ class RosInbox:
         node.create_subscription(TwistStamped, "current_twist", self._on_twist, sensor)
         node.create_subscription(WrenchStamped, "external_wrench", self._on_wrench, sensor)
         node.create_subscription(JointState, "gripper/state", self._on_gripper, sensor)
-        self.target_topic = node.create_subscription(
-            PoseStamped, "target_pose", self._on_target, COMMAND_QOS
-        ).topic_name
+        self.targets = node.create_subscription(PoseStamped, "target_pose", self._on_target, COMMAND_QOS)
         node.create_subscription(JointState, "gripper/target", self._on_gripper_target, COMMAND_QOS)
         node.create_subscription(DiagnosticArray, "guard/status", self._on_status, STATUS_QOS)
         if self.config.task:

@@ -260,12 +260,13 @@ class RosWorld:
                     refusal = str(error)
             if self._link.wait_for(self._inbox.guard_acts, POLL_S):
                 self._heed_person()
-                publishers = self._link.node.count_publishers(self._inbox.target_topic)
+                topic = self._inbox.targets.topic_name
+                publishers = self._link.node.count_publishers(topic)
                 if publishers == 1:
                     return
                 # The robot obeys nobody then, and steps that it never made would be learned from. A guard that was
                 # started anew knows nothing of the one that was killed a moment ago.
-                refusal = f"{self._inbox.target_topic} has {publishers} publishers, must be 1 (the guard)"
+                refusal = f"{topic} has {publishers} publishers, must be 1 (the guard)"
                 time.sleep(POLL_S)
             if time.monotonic() > deadline_s:
                 reason = refusal or self._inbox.guard_status.get("reason", "it says nothing")
