@@ -68,8 +68,8 @@ class SimRobotConfig:
 
     def __post_init__(self) -> None:
         check_positive(self, "rate_hz", "camera_rate_hz", "target_timeout_s")
-        if not 0 <= self.seed < 2**32 or min(self.image_hw) < 1:
-            raise ConfigError(f"seed must be in [0, 2^32), image_hw positive; got {self.seed}, {self.image_hw}")
+        if not 0 <= self.seed < 2**63 or min(self.image_hw) < 1:
+            raise ConfigError(f"seed must be in [0, 2^63), image_hw positive; got {self.seed}, {self.image_hw}")
 
 
 class SimRobotNode(ManagedNode[SimRobotConfig]):
@@ -150,8 +150,8 @@ class SimRobotNode(ManagedNode[SimRobotConfig]):
         for parameter in parameters:
             if parameter.name != "seed":
                 return SetParametersResult(successful=False, reason="only `seed` can be set while running")
-            if not isinstance(parameter.value, int) or not 0 <= parameter.value < 2**32:
-                return SetParametersResult(successful=False, reason="seed must be an integer in [0, 2^32)")
+            if not isinstance(parameter.value, int) or not 0 <= parameter.value < 2**63:
+                return SetParametersResult(successful=False, reason="seed must be an integer in [0, 2^63)")
             self._next_seed = parameter.value
         return SetParametersResult(successful=True)
 
@@ -160,7 +160,7 @@ class SimRobotNode(ManagedNode[SimRobotConfig]):
         return response
 
     def _reset(self) -> int:
-        seed, self._next_seed = self._next_seed, (self._next_seed + 1) % 2**32
+        seed, self._next_seed = self._next_seed, (self._next_seed + 1) % 2**63
         self._world.reset(seed)
         for camera in self._cameras:
             if camera.is_watched:

@@ -204,7 +204,7 @@ def test_rates_of_nodes_are_positive_numbers(config: Any, name: str) -> None:
         config(**{name: 0.0})
 
 
-@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 2**32}, {"image_hw": (0, 64)}])
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 2**63}, {"image_hw": (0, 64)}])
 def test_a_simulated_robot_is_refused_what_its_world_cannot_take(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"seed must be in \[0, 2\^32\), image_hw positive; got"):
+    with pytest.raises(ConfigError, match=r"seed must be in \[0, 2\^63\), image_hw positive; got"):
         SimRobotConfig(**wrong)
