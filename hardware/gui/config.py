@@ -133,6 +133,8 @@ class GuiConfig:
         low, high = self.workspace_low_m, self.workspace_high_m
         if low and high and any(a >= b for a, b in zip(low, high, strict=True)):
             raise ConfigError("workspace_low_m must lie below workspace_high_m on every axis")
+        if not 0 <= self.port < 2**16:
+            raise ConfigError(f"port must be in 0 to 65535 (0 takes a free one), got {self.port}")
         for name in POSITIVE:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
