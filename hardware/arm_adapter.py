@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hardware import limits
 from hardware.arm_binding import ArmBinding
 from hardware.commanders import COMMANDERS, LagError, Measured
 from hardware.ik import UnreachableError
@@ -23,6 +24,8 @@ from robot_rl.types import FloatArray
 
 CLOCK_RESET_S = 1.0
 """A stamp that lies so far in the past is a clock set back (a driver started anew), not a late message."""
+QUAT_TOLERANCE = 1e-2
+"""Drivers round: a quaternion's norm may be off 1 by so much before it is scaled to 1."""
 
 
 class JointMerger:
@@ -232,9 +235,4 @@ class ArmAdapter:
 
 def _sound(pose: FloatArray) -> FloatArray | None:
     """`pose` with a quaternion of norm 1, or None when it is not a pose."""
-    values = np.array(pose, np.float64)
-    norm = float(np.linalg.norm(values[3:])) if values.shape == (7,) and np.isfinite(values).all() else 0.0
-    if abs(norm - 1.0) > 1e-2:
-        return None
-    values[3:] /= norm
-    return values
+    return None if limits.pose_fault(pose, QUAT_TOLERANCE) else limits.unit_pose(pose)

@@ -13,16 +13,13 @@ from typing import Any
 
 import numpy as np
 
-import robot_rl
 from hardware import robots
 from hardware.ik import IkConfig, Kinematics
 from hardware.native_binding import NativeBinding
-from hardware.yaml_files import override, read_mapping
+from hardware.yaml_files import ROBOT_DIR, override, read_mapping, robot_file
 from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.typed import check_positive, to_dataclass
 from robot_rl.types import FloatArray
-
-CONF_DIR = Path(robot_rl.__file__).parent / "conf" / "robot"
 
 FULL_TURNS_RAD = 4.0 * np.pi
 """No joint of an arm goes further, or as far in a second: such a number is in degrees."""
@@ -117,21 +114,12 @@ class ArmBinding:
         )
 
 
-def binding_names(conf_dir: Path = CONF_DIR) -> tuple[str, ...]:
-    """Arms with a YAML file."""
-    return tuple(sorted(path.stem for path in conf_dir.glob("*.yaml")))
-
-
-def load_binding(name_or_path: str, overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> ArmBinding:
-    """The binding of arm `name_or_path` (a name in `conf_dir` or a path to a .yaml file).
+def load_binding(name_or_path: str, overrides: Sequence[str] = (), folder: Path = ROBOT_DIR) -> ArmBinding:
+    """The binding of arm `name_or_path` (a name in `folder` or a path to a .yaml or .yml file).
 
     `overrides` are `dotted.key=value`, values in YAML, as on the command line.
     """
-    path = Path(name_or_path)
-    if path.suffix != ".yaml":
-        path = conf_dir / f"{name_or_path}.yaml"
-        if not path.exists():
-            raise UnknownNameError("robot", name_or_path, binding_names(conf_dir))
+    path = robot_file(name_or_path, folder)
     content = read_mapping(path)
     for assignment in overrides:
         content = override(content, assignment)

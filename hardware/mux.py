@@ -26,7 +26,9 @@ from robot_rl.errors import UnknownNameError
 from robot_rl.types import ArmTarget
 
 HOLD = "hold"
-PRIORITY = (HOLD, "human", "reset", "policy")
+SOURCES = ("human", "reset", "policy")
+"""Who may send requests, highest first."""
+PRIORITY = (HOLD, *SOURCES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
 from hardware import ros_messages
+from hardware.mux import SOURCES
 from hardware.ros_link import RosLink
 from robot_rl.errors import HardwareError, StaleError, UnknownNameError
 from robot_rl.types import ArmState, ArmTarget, CameraFrame, FloatArray, TaskState
 
-SOURCES = ("policy", "human", "reset")
 COMMAND_QOS = QoSProfile(depth=1)
 STATUS_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -161,7 +161,7 @@ class RosInbox:
         node.create_subscription(TwistStamped, "current_twist", self._on_twist, sensor)
         node.create_subscription(WrenchStamped, "external_wrench", self._on_wrench, sensor)
         node.create_subscription(JointState, "gripper/state", self._on_gripper, sensor)
-        node.create_subscription(PoseStamped, "target_pose", self._on_target, COMMAND_QOS)
+        self.targets = node.create_subscription(PoseStamped, "target_pose", self._on_target, COMMAND_QOS)
         node.create_subscription(JointState, "gripper/target", self._on_gripper_target, COMMAND_QOS)
         node.create_subscription(DiagnosticArray, "guard/status", self._on_status, STATUS_QOS)
         if self.config.task:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
+from hardware import limits
 from robot_rl.types import FloatArray, TaskState
 
 POSE_SUFFIXES = ("x", "y", "z", "qw", "qx", "qy", "qz")
@@ -61,7 +62,7 @@ def read_pose(message: PoseStamped) -> FloatArray:
 
 def is_sound_pose(pose: FloatArray) -> bool:
     """Finite, with a quaternion of norm 1 within 1e-3."""
-    return bool(np.isfinite(pose).all()) and abs(float(np.linalg.norm(pose[3:])) - 1.0) < 1e-3
+    return limits.pose_fault(pose, 1e-3) is None
 
 
 def twist_message(twist: FloatArray, stamp_s: float, frame: str) -> TwistStamped:

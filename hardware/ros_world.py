@@ -19,8 +19,9 @@ from rcl_interfaces.srv import SetParameters
 from std_srvs.srv import Trigger
 
 from hardware import limits
+from hardware.mux import SOURCES
 from hardware.pacing import Pacer
-from hardware.ros_inbox import SOURCES, InboxConfig, RosArm, RosCamera, RosInbox
+from hardware.ros_inbox import InboxConfig, RosArm, RosCamera, RosInbox
 from hardware.ros_link import RosLink
 from robot_rl.errors import ConfigError, DisarmedError, HardwareError, StaleError
 from robot_rl.typed import check_positive
@@ -259,7 +260,14 @@ class RosWorld:
                     refusal = str(error)
             if self._link.wait_for(self._inbox.guard_acts, POLL_S):
                 self._heed_person()
-                return
+                topic = self._inbox.targets.topic_name
+                publishers = self._link.node.count_publishers(topic)
+                if publishers == 1:
+                    return
+                # The robot obeys nobody then, and steps that it never made would be learned from. A guard that was
+                # started anew knows nothing of the one that was killed a moment ago.
+                refusal = f"{topic} has {publishers} publishers, must be 1 (the guard)"
+                time.sleep(POLL_S)
             if time.monotonic() > deadline_s:
                 reason = refusal or self._inbox.guard_status.get("reason", "it says nothing")
                 raise HardwareError(f"the guard is not armed after {self.config.arm_timeout_s} s: {reason}")

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from robot_rl.errors import ConfigError
+import robot_rl
+from robot_rl.errors import ConfigError, UnknownNameError
+
+ROBOT_DIR = Path(robot_rl.__file__).parent / "conf" / "robot"
+
+
+def robot_file(name_or_path: str, folder: Path = ROBOT_DIR) -> Path:
+    """The robot's YAML, by its name in `folder` or its path. Raises `UnknownNameError` listing the names."""
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    path = folder / f"{name_or_path}.yaml"
+    if not path.exists():
+        raise UnknownNameError("robot", name_or_path, robot_names(folder))
+    return path
+
+
+def robot_names(folder: Path = ROBOT_DIR) -> tuple[str, ...]:
+    """Robots with a YAML file in `folder`."""
+    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice: YAML would keep the last one in silence, be it another workspace."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """Content of a YAML file whose top level is a mapping."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (it is a safe one)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(content, dict):

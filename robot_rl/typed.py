@@ -11,6 +11,7 @@ import difflib
 import enum
 import importlib
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -148,7 +149,9 @@ def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
     if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     wanted = getattr(hint, "__name__", str(hint))
-    raise ConfigError(f"{path} must be {wanted}, got {value!r} ({type(value).__name__})")
+    is_text = isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+e[-+]?\d+", value, re.IGNORECASE)
+    tip = "; YAML takes this for a text: write 1.0e-3 or 0.001 for 1e-3" if is_text else ""
+    raise ConfigError(f"{path} must be {wanted}, got {value!r} ({type(value).__name__}){tip}")
 
 
 def _resolve_target(cls: Any, mapping: Mapping[str, Any], path: str) -> tuple[Any, Mapping[str, Any]]:

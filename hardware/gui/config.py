@@ -82,7 +82,7 @@ class GuiConfig:
     robot: str = ""
     """Name in conf/robot, or a YAML file: its `model` and its guard's workspace are used."""
     model: str = ""
-    """Arm drawn in 3D, one of `hardware.gui.robot_model.ROBOTS`; the robot's when empty."""
+    """Arm drawn in 3D, one of `hardware.gui.robot_model.ROBOTS`; the robot's when empty (without meshes: rods)."""
     cameras: tuple[str, ...] = ("front", "wrist")
     """Camera names; images come on `<camera>/color/image_raw`."""
     compressed: bool = False
@@ -133,6 +133,8 @@ class GuiConfig:
         low, high = self.workspace_low_m, self.workspace_high_m
         if low and high and any(a >= b for a, b in zip(low, high, strict=True)):
             raise ConfigError("workspace_low_m must lie below workspace_high_m on every axis")
+        if not 0 <= self.port < 2**16:
+            raise ConfigError(f"port must be in 0 to 65535 (0 takes a free one), got {self.port}")
         for name in POSITIVE:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")

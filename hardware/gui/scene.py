@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import viser
 
+from hardware.arm_binding import load_binding
 from hardware.gui.config import DEFAULT_MODEL, GuiConfig, Vector3
-from hardware.gui.robot_model import RobotModel
+from hardware.gui.robot_model import ROBOTS, RobotModel
+from hardware.gui.stick_arm import StickArm
 from robot_rl.types import ACTION_NAMES, FloatArray
 
 CUBE_M: Vector3 = (0.04, 0.04, 0.04)
@@ -40,7 +42,7 @@ class Scene:
     def __init__(self, server: viser.ViserServer, config: GuiConfig) -> None:
         self._scene = server.scene
         self._config = config
-        self._model = RobotModel(config.model or DEFAULT_MODEL, CELL_M)
+        self._model = drawn_arm(config)
         self._gripper = 1.0
         self._arm = self._add_arm()
         self._sizes = {box.name: box.size_m for box in config.objects}
@@ -132,6 +134,14 @@ class Scene:
         )
         self._scene.configure_default_lights(enabled=True, cast_shadow=False)
         self._scene.world_axes.visible = False
+
+
+def drawn_arm(config: GuiConfig) -> RobotModel | StickArm:
+    """The arm as meshes where robosuite has them, else as its kinematic chain."""
+    model = config.model or DEFAULT_MODEL
+    if config.robot and model not in ROBOTS and (binding := load_binding(config.robot)).model == model:
+        return StickArm(binding)
+    return RobotModel(model, CELL_M)
 
 
 def workspace(config: GuiConfig) -> tuple[FloatArray, FloatArray]:

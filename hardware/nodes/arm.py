@@ -175,7 +175,7 @@ class ArmNode(ManagedNode[ArmNodeConfig]):
 
     def _is_guarded(self, topic: str) -> bool:
         """A guard that sees an intruder falls silent, and then the intruder alone would be obeyed."""
-        publishers = self.count_publishers(topic)
+        publishers = self.publishers_of(topic)
         if publishers > 1:
             self._adapter.counts["targets of several publishers"] += 1
             text = f"{topic} has {publishers} publishers, must be 1 (the guard): target ignored"

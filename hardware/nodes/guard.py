@@ -25,12 +25,12 @@ from std_srvs.srv import Trigger
 from hardware import ros_messages
 from hardware.guard import Guard, GuardStatus, Mode
 from hardware.guard_config import GuardConfig
+from hardware.mux import SOURCES
 from hardware.nodes.lifecycle import ManagedNode, read_robot, run
 from robot_rl.errors import HardwareError
 from robot_rl.typed import check_positive, to_dataclass
 from robot_rl.types import ArmState, ArmTarget
 
-SOURCES = ("policy", "human", "reset")
 COMMAND_QOS = QoSProfile(depth=1)
 """Reliable, and only the newest counts."""
 STATUS_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -192,7 +192,7 @@ class GuardNode(ManagedNode[GuardNodeConfig]):
     def _intruder(self) -> str:
         """Names who else publishes targets; empty when this node is alone."""
         for topic in ("target_pose", "gripper/target"):
-            if self.count_publishers(topic) > 1:
+            if self.publishers_of(topic) > 1:
                 infos = self.get_publishers_info_by_topic(self.resolve_topic_name(topic))
                 names = sorted(f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos)
                 return f"second publisher on {topic}: {', '.join(names)}"

@@ -22,18 +22,17 @@ from typing import Any, Generic, TypeVar
 import rclpy
 import yaml
 from rclpy.context import Context
+from rclpy.exceptions import NameValidationException
 from rclpy.executors import Executor
 from rclpy.experimental.events_executor import EventsExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
-import robot_rl
-from hardware.yaml_files import read_mapping
-from robot_rl.errors import ConfigError, HardwareError, RobotRlError, UnknownNameError
+from hardware.yaml_files import read_mapping, robot_file
+from robot_rl.errors import ConfigError, HardwareError, RobotRlError
 from robot_rl.typed import to_dataclass
 
 T = TypeVar("T")
-ROBOT_DIR = Path(robot_rl.__file__).parent / "conf" / "robot"
 IDLE_S = 0.2
 """Longest wait in the executor: a signal is noticed after at most this time."""
 BUILT_IN_PARAMETERS = ("use_sim_time", "start_type_description_service", "qos_overrides", "config")
@@ -57,7 +56,7 @@ class ManagedNode(LifecycleNode, Generic[T]):
         """Stop to act; subscriptions may go on."""
 
     def cleanup(self) -> None:
-        """Release devices. Publishers and the like go with the node."""
+        """Release devices. What `configure` and later hooks created of ROS is destroyed after this."""
 
     def work(self) -> float:
         """Called whenever there is no message to handle. Returns the time in s until it is due again."""
@@ -67,8 +66,16 @@ class ManagedNode(LifecycleNode, Generic[T]):
         """The node's clock: system time, or simulated time when `use_sim_time` says so."""
         return self.get_clock().now().nanoseconds * 1e-9
 
+    def publishers_of(self, topic: str) -> int:
+        """How many publish on `topic`, wherever it is remapped to (`count_publishers` does not follow)."""
+        return self.count_publishers(self.resolve_topic_name(topic))
+
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._guarded(self.configure)
+        self._lasting = set(self._entities())
+        result = self._guarded(self.configure)
+        if result is not TransitionCallbackReturn.SUCCESS:
+            self._destroy_configured()
+        return result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = self._guarded(self.activate)
@@ -80,11 +87,33 @@ class ManagedNode(LifecycleNode, Generic[T]):
         return self._guarded(self.deactivate)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._guarded(self.cleanup)
+        result = self._guarded(self.cleanup)
+        self._destroy_configured()
+        return result
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.active = False
         return self._guarded(self.cleanup)
+
+    def _entities(self) -> dict[Any, Callable[[Any], bool]]:
+        """Everything of ROS that the node has, each with what destroys it."""
+        return {
+            entity: destroy
+            for entities, destroy in (
+                (self.timers, self.destroy_timer),
+                (self.subscriptions, self.destroy_subscription),
+                (self.services, self.destroy_service),
+                (self.clients, self.destroy_client),
+                (self.publishers, self.destroy_publisher),
+            )
+            for entity in entities
+        }
+
+    def _destroy_configured(self) -> None:
+        """Configured again, a guard that kept its publisher would take itself for an intruder."""
+        for entity, destroy in self._entities().items():
+            if entity not in self._lasting:
+                destroy(entity)
 
     def _guarded(self, hook: Callable[[], None]) -> TransitionCallbackReturn:
         try:
@@ -94,6 +123,9 @@ class ManagedNode(LifecycleNode, Generic[T]):
             # A device that is absent now may be back soon, unlike a wrong configuration: worth another start.
             absent = isinstance(error, HardwareError)
             return TransitionCallbackReturn.ERROR if absent else TransitionCallbackReturn.FAILURE
+        except NameValidationException as error:
+            self.get_logger().error(f"not a name that ROS 2 can use: {' '.join(str(error).split())}")
+            return TransitionCallbackReturn.FAILURE
         except Exception:  # rclpy would turn it into an ERROR transition without a word
             self.get_logger().error(traceback.format_exc())
             return TransitionCallbackReturn.ERROR
@@ -136,14 +168,7 @@ def read_config(text: str) -> dict[str, Any]:
 
 def read_robot(name_or_path: str) -> dict[str, Any]:
     """Content of the robot's YAML, by its name in conf/robot or its path; empty for an empty name."""
-    if not name_or_path:
-        return {}
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = ROBOT_DIR / f"{name_or_path}.yaml"
-        if not path.exists():
-            raise UnknownNameError("robot", name_or_path, (file.stem for file in ROBOT_DIR.glob("*.yaml")))
-    return read_mapping(path)
+    return read_mapping(robot_file(name_or_path)) if name_or_path else {}
 
 
 def ros_environment() -> None:
@@ -176,7 +201,11 @@ def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _frame: stopped.append(received))
     context = Context()
-    rclpy.init(args=given[split:], context=context, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=given[split:], context=context, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # what rcl raises for arguments that it cannot parse, and for its log folder
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
     try:
         node = node_class(name, config_class, context, options.config)
         executor = EventsExecutor(context=context)

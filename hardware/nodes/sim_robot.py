@@ -68,6 +68,8 @@ class SimRobotConfig:
 
     def __post_init__(self) -> None:
         check_positive(self, "rate_hz", "camera_rate_hz", "target_timeout_s")
+        if not 0 <= self.seed < 2**63 or min(self.image_hw) < 1:
+            raise ConfigError(f"seed must be in [0, 2^63), image_hw positive; got {self.seed}, {self.image_hw}")
 
 
 class SimRobotNode(ManagedNode[SimRobotConfig]):
@@ -148,18 +150,17 @@ class SimRobotNode(ManagedNode[SimRobotConfig]):
         for parameter in parameters:
             if parameter.name != "seed":
                 return SetParametersResult(successful=False, reason="only `seed` can be set while running")
-            if not isinstance(parameter.value, int) or not 0 <= parameter.value < 2**32:
-                return SetParametersResult(successful=False, reason="seed must be an integer in [0, 2^32)")
+            if not isinstance(parameter.value, int) or not 0 <= parameter.value < 2**63:
+                return SetParametersResult(successful=False, reason="seed must be an integer in [0, 2^63)")
             self._next_seed = parameter.value
         return SetParametersResult(successful=True)
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        seed = self._reset()
-        response.success, response.message = True, json.dumps({"seed": seed})
+        response.success, response.message = True, json.dumps({"seed": self._reset()})
         return response
 
     def _reset(self) -> int:
-        seed, self._next_seed = self._next_seed, (self._next_seed + 1) % 2**32
+        seed, self._next_seed = self._next_seed, (self._next_seed + 1) % 2**63
         self._world.reset(seed)
         for camera in self._cameras:
             if camera.is_watched:
@@ -191,7 +192,7 @@ class SimRobotNode(ManagedNode[SimRobotConfig]):
     def _obeys(self, stamp: Any, topic: str) -> bool:
         """A target from before the reset would send the arm back to where it was."""
         stamp_s = ros_messages.seconds_of(stamp)
-        publishers = self.count_publishers(topic)
+        publishers = self.publishers_of(topic)
         if publishers != 1:
             text = f"{topic} has {publishers} publishers, must be 1 (the guard): target ignored"
             self.get_logger().warning(text, throttle_duration_sec=2.0)
@@ -219,7 +220,7 @@ class SimRobotNode(ManagedNode[SimRobotConfig]):
                 return
 
     def _publish_diagnostics(self) -> None:
-        publishers = self.count_publishers("target_pose")
+        publishers = self.publishers_of("target_pose")
         late = {"late_ticks": self._pacer.late_ticks, "lost_s": round(self._pacer.lost_s, 3)}
         values = self._timing.report() | late | {"target_publishers": publishers}
         level = DiagnosticStatus.OK if publishers == 1 else DiagnosticStatus.WARN
@@ -237,9 +238,8 @@ class _Camera:
         self._frame = f"{name}_color_optical_frame"
         self._period_s = period_s
         self._pacer = Pacer()
-        topic = f"{name}/color/image_raw"
-        self._raw = node.create_publisher(Image, topic, qos_profile_sensor_data)
-        sensor = qos_profile_sensor_data
+        topic, sensor = f"{name}/color/image_raw", qos_profile_sensor_data
+        self._raw = node.create_publisher(Image, topic, sensor)
         self._compressed = node.create_publisher(CompressedImage, f"{topic}/compressed", sensor)
         self._info = node.create_publisher(CameraInfo, f"{name}/color/camera_info", sensor)
         self._depth = node.create_publisher(Image, f"{name}/aligned_depth_to_color/image_raw", sensor)

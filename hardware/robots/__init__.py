@@ -1,7 +1,7 @@
 """One file per arm: what YAML cannot say about it (its kinematic chain). Found by file name.
 
 Adding an arm takes `hardware/robots/<name>.py` with a function `chain(options) -> Chain`, and
-`robot_rl/conf/robot/<name>.yaml`, which names it as its `model`.
+`robot_rl/conf/robot/<name>.yaml`, which names it as its `model`: see docs/architecture.md.
 """
 
 from __future__ import annotations

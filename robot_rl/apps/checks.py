@@ -12,6 +12,7 @@ import resource
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -134,7 +135,7 @@ def check_discovery() -> Result:
     found = " ".join(f"{name}={os.environ[name]}" for name in names if name in os.environ)
     found = found or "nothing set: domain 0, machines on this network are found"
     domain = os.environ.get("ROS_DOMAIN_ID", "0")
-    if not domain.isdigit() or int(domain) not in SAFE_DOMAINS:
+    if not domain.isdecimal() or int(domain) not in SAFE_DOMAINS:
         return Result("discovery", Status.WARN, found, "set ROS_DOMAIN_ID to 0..101")
     if "ROS_LOCALHOST_ONLY" in os.environ:
         mend = "ROS_LOCALHOST_ONLY is deprecated: unset it, use ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
@@ -204,6 +205,11 @@ def check_realtime() -> Result:
 def check_disk() -> Result:
     free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
     found = f"{free_gb:.1f} GB free in {Path.cwd()}"
+    try:
+        tempfile.TemporaryFile(dir=Path.cwd()).close()
+    except OSError as error:
+        mend = "runs/ is made where you stand: go to a folder of yours, or name one with run_dir=..."
+        return Result("disk", Status.FAIL, f"{Path.cwd()} cannot be written: {error.strerror}", mend)
     if free_gb < DISK_WARN_GB:
         status = Status.FAIL if free_gb < DISK_LOW_GB else Status.WARN
         return Result("disk", status, found, "episodes and checkpoints need room: run from another disk")

@@ -1,8 +1,9 @@
 """The node graph as data: one YAML file names the processes, `robot-rl up` and ROS's launch start them.
 
 A file lists `nodes` and declares the `args` it takes. `${arg}` is replaced in every string below `nodes`, and
-`when: learn and not use_sim` leaves a node out otherwise. What comes out is a list of `ProcessSpec`, in start
-order: a command line, an environment and rules, nothing about ROS.
+`when: learn and not use_sim` leaves a node out otherwise. A file that says `extends: arm` is that graph with its own
+keys over it, and its own `args` among the others. What comes out is a list of `ProcessSpec`, in start order: a
+command line, an environment and rules, nothing about ROS.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from hardware.yaml_files import read_mapping
 from robot_rl.apps.config import CONF_DIR
 from robot_rl.apps.graph_node import NodeConfig, ProcessSpec, Scalar, build, substitute
 from robot_rl.errors import ConfigError, UnknownNameError
@@ -82,10 +84,11 @@ def graph_path(name_or_file: str) -> Path:
 
 def read_graph(path: Path) -> GraphConfig:
     """Parse and check a graph file. Raises `ConfigError`."""
-    try:
-        mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+    mapping = read_mapping(path)
+    if "extends" in mapping:
+        base = read_mapping(graph_path(str(mapping.pop("extends"))))
+        args = {**(base.get("args") or {}), **(mapping.get("args") or {})}
+        mapping = {**base, **mapping, "args": args}
     config = to_dataclass(GraphConfig, mapping, path.name)
     _check_nodes(config, path.name)
     return config if config.name else replace(config, name=path.stem)
@@ -97,6 +100,7 @@ def resolve(config: GraphConfig, overrides: Mapping[str, str], environ: Mapping[
     namespace = _namespace(str(args.get("namespace", "")))
     base = {**DEFAULT_ENV, **(SIM_ENV if args.get("use_sim") else {}), **config.env}
     base |= os.environ if environ is None else environ
+    base["ROS_DOMAIN_ID"] = _domain_id(base["ROS_DOMAIN_ID"])
     kept = [node for node in config.nodes if _holds(node.when, args, node.name)]
     if not kept:
         raise ConfigError(f"graph {config.name!r} has no nodes with these arguments: {dict(args)}")
@@ -128,6 +132,10 @@ def _check_nodes(config: GraphConfig, file: str) -> None:
             raise ConfigError(f"{file}: node {node.name!r} needs either `module` or `command`")
         if node.command and (node.params or node.remap):
             raise ConfigError(f"{file}: node {node.name!r}: `params` and `remap` need `module`")
+        try:
+            re.compile(node.ready.line)
+        except re.error as error:
+            raise ConfigError(f"{file}: node {node.name!r}: ready.line is no regular expression: {error}") from error
         if not 0 <= node.nice <= 19:
             raise ConfigError(f"{file}: node {node.name!r}: nice must be in 0..19, got {node.nice}")
         for other in node.depends_on:
@@ -167,6 +175,13 @@ def _namespace(text: str) -> str:
     if bad := [part for part in parts if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", part)]:
         raise ConfigError(f"namespace {text!r}: {bad[0]!r} must be letters, digits and underscores")
     return "/" + "/".join(parts)
+
+
+def _domain_id(text: str) -> str:
+    """In one spelling, since the lock of a graph is named after it. DDS has ports for 0 to 232."""
+    if not re.fullmatch(r"\s*\d*\s*", text, re.ASCII) or int(text.strip() or 0) > 232:
+        raise ConfigError(f"ROS_DOMAIN_ID must be a number from 0 to 232, got {text!r}")
+    return str(int(text.strip() or 0))
 
 
 def _holds(when: str, args: Mapping[str, Scalar], node: str) -> bool:

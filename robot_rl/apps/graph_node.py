@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
-from robot_rl.errors import UnknownNameError
+from robot_rl.errors import ConfigError, UnknownNameError
 
 Scalar = str | int | float | bool | None
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -121,7 +121,7 @@ def _ros_arguments(node: NodeConfig, namespace: str) -> list[str]:
     for source, target in node.remap.items():
         arguments += ["-r", f"{source}:={target}"]
     for key, value in _flat(node.params):
-        arguments += ["-p", f"{key}:={_yaml_value(value)}"]
+        arguments += ["-p", f"{key}:={_yaml_value(_parameter(value, f'{node.name}: params.{key}'))}"]
     return arguments
 
 
@@ -132,6 +132,21 @@ def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{key}.")
         elif value not in ("", None):
             yield prefix + key, value
+
+
+def _parameter(value: Any, where: str) -> Any:
+    """`value` as a ROS parameter may be: the elements of a list are of one type. Raises `ConfigError`."""
+    if not isinstance(value, list):
+        return value
+    kinds = {type(item) for item in value}
+    if kinds == {int, float}:
+        return [float(item) for item in value]
+    if len(kinds) != 1 or not kinds <= {str, int, float, bool}:
+        raise ConfigError(
+            f"node {where}: ROS parameters cannot be {value}, only lists of texts, of numbers or of true and false "
+            "with one element or more; our own nodes also take `config`, a text in YAML: config: '{cameras: []}'"
+        )
+    return value
 
 
 def _plain(value: Any) -> str:

@@ -36,7 +36,8 @@ class NamespaceLock:
     def acquire(self, say: Callable[[str], None]) -> None:
         """Take the lock and end what a killed supervisor left. Raises `HardwareError` when it is held."""
         path = self._path()
-        file = path.open("a+", encoding="utf-8")
+        path.touch()
+        file = path.open("r+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -78,9 +79,9 @@ class NamespaceLock:
             return
         content = {"graph": self.graph, "supervisor": os.getpid(), "nodes": self._processes}
         self._file.seek(0)
+        # Over what is there, and cut only then: on a full disk an emptied file could not be filled again.
+        self._file.write(json.dumps(content))
         self._file.truncate()
-        json.dump(content, self._file)
-        self._file.flush()
 
 
 def start_ticks(pid: int) -> int | None:

@@ -152,10 +152,10 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         node = child.spec.node
-        with child.log.open("ab") as output:
-            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            output.write(f"--- {stamp} start: {' '.join(child.spec.command)}\n".encode())
-            output.flush()
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        with child.log.open("ab", buffering=0) as output:
+            with self._going_on(child.log):
+                output.write(f"--- {stamp} start: {' '.join(child.spec.command)}\n".encode())
             child.follow()
             try:
                 child.process = subprocess.Popen(
@@ -170,8 +170,17 @@ class Supervisor:
             except OSError as error:
                 raise ConfigError(f"node {node.name!r} cannot start: {error}") from error
         child.state, child.started_s = State.RUNNING, time.monotonic()
-        self.lock.record(node.name, child.process.pid)
+        with self._going_on("the list of nodes"):
+            self.lock.record(node.name, child.process.pid)
         self.say("", f"{node.name} started (pid {child.process.pid})")
+
+    @contextlib.contextmanager
+    def _going_on(self, what: object) -> Iterator[None]:
+        """A full disk is no reason to end what holds the arm."""
+        try:
+            yield
+        except OSError as error:
+            self.say("", f"cannot write {what}: {error.strerror}")
 
     def _watch(self, child: Child) -> None:
         ready, ended = child.spec.node.ready, not child.alive

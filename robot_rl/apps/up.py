@@ -9,6 +9,7 @@ robot-rl up my_lab.yaml namespace=left
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,7 +83,8 @@ def _printer(graph: Graph, console: Console, quiet: bool) -> Callable[[str, str]
             return
         colour = COLOURS[names.index(node) % len(COLOURS)] if node else "bold"
         line = Text.assemble((f"{node or 'robot-rl':>{width}} │ ", colour))
-        console.print(line.append_text(Text.from_ansi(text)), soft_wrap=True)
+        with contextlib.suppress(OSError):  # a closed pipe or a full disk behind the console does not end the graph
+            console.print(line.append_text(Text.from_ansi(text)), soft_wrap=True)
 
     return say
 

@@ -16,7 +16,8 @@ from std_msgs.msg import String
 
 from hardware import ros_messages
 from hardware.nodes.guard import GuardNodeConfig, guard_config
-from hardware.nodes.lifecycle import ROBOT_DIR, read_config
+from hardware.nodes.lifecycle import read_config
+from hardware.yaml_files import ROBOT_DIR
 from robot_rl.errors import ConfigError
 from robot_rl.typed import to_dataclass
 from tests.hardware.guard_rig import GUARD, Rig, shifted

@@ -398,6 +398,12 @@ def test_the_gripper_opens_by_the_fingers_stroke() -> None:
     assert gap() - closed == pytest.approx(0.08, abs=1e-6)
 
 
+def test_a_port_that_cannot_be_is_refused() -> None:
+    for port in (-1, 80000):
+        with pytest.raises(ConfigError, match=f"port must be in 0 to 65535 .*, got {port}"):
+            GuiConfig(port=port)
+
+
 def test_unknown_arms_name_the_valid_ones() -> None:
     with pytest.raises(UnknownNameError, match="fr3, ur5e"):
         RobotModel("hexapod")

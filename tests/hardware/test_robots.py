@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,22 @@ import yaml
 
 from hardware import robots
 from hardware.arm_adapter import ArmAdapter
-from hardware.arm_binding import CONF_DIR, binding_from, binding_names, load_binding
+from hardware.arm_binding import binding_from, load_binding
 from hardware.guard_config import GuardConfig
+from hardware.gui.config import GuiConfig
+from hardware.gui.scene import drawn_arm
 from hardware.nodes.arm import ArmNodeConfig
+from hardware.nodes.guard import GuardNodeConfig, guard_config
+from hardware.nodes.lifecycle import read_robot
 from hardware.nodes.person import PersonNodeConfig
 from hardware.nodes.sim_robot import SimRobotConfig
-from hardware.yaml_files import override
+from hardware.yaml_files import ROBOT_DIR, override, robot_names
+from robot_rl import frames
+from robot_rl.apps.graph import graph_path, read_graph, resolve
 from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.typed import to_dataclass
 
-NAMES = binding_names()
+NAMES = robot_names()
 
 
 def test_the_first_four_are_there_and_each_model_has_an_arm() -> None:
@@ -68,11 +75,12 @@ def test_fr3_joint_limits_are_the_makers() -> None:
         ("home_joints_rad.3=0.0", r"0.0 is outside the limits of fr3_joint4"),
         ("pose_flange_tcp.3=0.5", r"not a unit quaternion"),
         ("pose_flange_tcp=[0, 0, 0]", r"must have 7 elements, got 3"),
-        ("model=fr4", r"unknown robot model 'fr4'; valid choices: fr3, ur5e"),
+        ("model=fr4", r"unknown robot model 'fr4'; valid choices: .*fr3, .*ur5e"),
         ("model_options={x: 1}", r"takes no model_options"),
         ("native.gripper={kind: float64_array}", r"needs command, state and joint"),
         ("native.gripper.open=0.0", r"closed and open must differ"),
         ("native.command.velocity_scale=1.5", r"velocity_scale 1.5 must be in"),
+        ("native.command.stale_s=2e-1", r"stale_s must be float, got '2e-1' \(str\); YAML takes this for a text"),
         ("rate_hz=true", r"rate_hz must be float, got True"),
         ("rate_hz=.inf", r"rate_hz must be a positive number, got inf"),
         ("native.state.timeout_s=.nan", r"timeout_s must be a positive number, got nan"),
@@ -103,19 +111,45 @@ def test_unknown_robot_and_damaged_files(tmp_path: Path) -> None:
     for text, said in (
         ("[1]", "expected a mapping"),
         ("a: [", "broken.yaml"),
+        ("guard: {step_m: 0.05}\nname: x\nguard: {step_m: 0.1}", "'guard' is given twice.*line 3"),
         ("!!python/name:os.system", "tag"),
     ):
         path = tmp_path / "broken.yaml"
         path.write_text(text)
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=f"(?s){said}"):
             load_binding(str(path))
 
 
 def test_a_new_arm_takes_one_yaml_of_its_own(tmp_path: Path) -> None:
-    content = yaml.safe_load((CONF_DIR / "ur5e.yaml").read_text())
+    content = yaml.safe_load((ROBOT_DIR / "ur5e.yaml").read_text())
     (tmp_path / "lab.yaml").write_text(yaml.safe_dump({**content, "name": "lab"}))
-    assert load_binding("lab", conf_dir=tmp_path).name == "lab"
-    assert binding_names(tmp_path) == ("lab",)
+    assert load_binding("lab", folder=tmp_path).name == "lab"
+    assert robot_names(tmp_path) == ("lab",)
+
+
+def test_a_new_arm_takes_one_py_and_one_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guard, arm node, page and graph know it from these alone; the page, which has no meshes of it, draws rods."""
+    shutil.copy(Path(robots.__path__[0]) / "ur5e.py", tmp_path / "lab6.py")
+    monkeypatch.setattr(robots, "__path__", [*robots.__path__, str(tmp_path)])
+    content = yaml.safe_load((ROBOT_DIR / "ur5e.yaml").read_text()) | {"name": "lab6", "model": "lab6"}
+    file = tmp_path / "lab6.yml"
+    file.write_text(yaml.safe_dump(content))
+    binding = load_binding(str(file))
+    assert ArmAdapter(binding).tick(0.0) is None
+    assert guard_config(GuardNodeConfig(robot=str(file)))[1] == binding.base_frame
+
+    drawn = drawn_arm(GuiConfig(robot=str(file)).for_robot(read_robot(str(file))))
+    arm = binding.kinematics()
+    for joints in np.random.default_rng(0).uniform(-3.0, 3.0, (5, 6)):
+        assert drawn.set_joints(dict(zip(drawn.joint_names, joints, strict=True)) | {"knuckle": 1.0}) == 6
+        position, quat = drawn.body_poses()[drawn.bodies[-1]]
+        tip = position + frames.quat_to_matrix(quat) @ drawn.meshes[-1].vertices[12:].mean(0)
+        np.testing.assert_allclose(tip, arm.forward(joints)[:3], atol=1e-6)
+    assert drawn.set_joints({"wrist_3_joint": np.nan}) == 0
+
+    graph = resolve(read_graph(graph_path("arm")), {"robot": str(file), "namespace": "lab"}, {})
+    told = [one.node.name for one in graph.processes if f'robot:="{file}"' in one.command]
+    assert told == ["guard", "arm", "gui"]
 
 
 def test_overrides_leave_the_original_alone() -> None:
@@ -157,7 +191,7 @@ def test_ur5e_calibration_file(tmp_path: Path) -> None:
 
 
 def test_a_binding_can_come_from_a_mapping() -> None:
-    content = yaml.safe_load((CONF_DIR / "sim_panda.yaml").read_text())
+    content = yaml.safe_load((ROBOT_DIR / "sim_panda.yaml").read_text())
     assert binding_from(content, "composed").sim_robot == "Panda"
 
 
@@ -168,3 +202,9 @@ def test_a_binding_can_come_from_a_mapping() -> None:
 def test_rates_of_nodes_are_positive_numbers(config: Any, name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} must be a positive number, got 0"):
         config(**{name: 0.0})
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 2**63}, {"image_hw": (0, 64)}])
+def test_a_simulated_robot_is_refused_what_its_world_cannot_take(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"seed must be in \[0, 2\^63\), image_hw positive; got"):
+        SimRobotConfig(**wrong)

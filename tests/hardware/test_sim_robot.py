@@ -20,6 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from hardware import ros_messages
 from hardware.nodes.sim_robot import SimRobotConfig, make_world
 from hardware.pacing import Pacer
+from robot_rl.actor import episode_seed
 from robot_rl.errors import ConfigError
 from robot_rl.types import TaskState
 from tests.hardware.guard_rig import PATIENCE_S, Rig, shifted
@@ -110,6 +111,9 @@ def test_reset_counts_seeds_up_and_answers_when_the_new_state_is_out(rig: Rig) -
         asked_s = time.monotonic()
         rig.wait(lambda seed=seed: rig.task is not None and seed_of(rig) == seed, "the new state")
         assert time.monotonic() - asked_s < 5.0
+    far = episode_seed(4242, "learn", 0)  # beyond 32 bits
+    assert set_seed(ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=far)).successful
+    assert json.loads(rig.call("reset_world").message) == {"seed": far}
     refused = set_seed(ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=-1))
     assert not refused.successful and "seed must be" in refused.reason
 

@@ -101,6 +101,18 @@ def test_slow_usb_camera_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert camera.status is Status.WARN and "123" in camera.found and "USB 2" in camera.mend
 
 
+def test_a_folder_that_cannot_be_written_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/proc/self")  # not even by root
+    disk = checks.check_disk()
+    assert disk.status is Status.FAIL and "cannot be written" in disk.found and "run_dir=" in disk.mend
+
+
+def test_a_domain_that_is_no_plain_number_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("²", "a", "150"):
+        monkeypatch.setenv("ROS_DOMAIN_ID", text)
+        assert checks.check_discovery().status is Status.WARN
+
+
 @pytest.mark.parametrize(
     ("code", "text"),
     [

@@ -109,6 +109,9 @@ def test_file_order_is_kept_where_dependencies_allow(tmp_path: Path) -> None:
         ([{"name": "a", "command": ["x"], "nice": -5}], "0..19"),
         ([{"name": "a", "command": ["x"], "respawn": True}], "restart"),
         ([{"name": "a", "command": ["x"], "ready": {"lines": "x"}}], r"nodes\[0\].ready.lines"),
+        ([{"name": "a", "command": ["x"], "ready": {"line": "ready ("}}], "no regular expression: .*unterminated"),
+        ([{"name": "a", "module": "m", "params": {"c": []}}], r"node a: params.c: .* cannot be \[\]"),
+        ([{"name": "a", "module": "m", "params": {"g": {"l": [1, "x"]}}}], r"params.g.l: .* cannot be \[1, 'x'\]"),
         ([{"name": "a", "command": ["${port}"]}], "valid choices: headless, n"),
         ([{"name": "a", "command": ["x"], "when": "headles"}], "valid choices: headless"),
         ([{"name": "a", "command": ["x"], "when": "headless"}], "no nodes"),
@@ -159,10 +162,38 @@ def test_a_number_that_need_not_be_given_is_left_to_the_node(tmp_path: Path) -> 
             graph(tmp_path, nodes, wrong, args={"n": None})
 
 
+def test_whole_numbers_among_others_become_ros_doubles(tmp_path: Path) -> None:
+    """rcl refuses a list of both, such as a corner of a workspace with 0 in it."""
+    nodes = [{"name": "a", "module": "m", "params": {"guard": {"workspace_low_m": [0.2, -0.4, 0], "n": [1, 2]}}}]
+    command = graph(tmp_path, nodes).processes[0].command
+    assert "guard.workspace_low_m:=[0.2, -0.4, 0.0]" in command
+    assert "guard.n:=[1, 2]" in command
+
+
+def test_a_domain_has_one_spelling_for_the_lock_and_wrong_ones_are_refused(tmp_path: Path) -> None:
+    config = read_graph(write(tmp_path, [{"name": "a", "command": ["x"]}]))
+    for text, wanted in (("", "0"), ("07", "7"), ("232", "232")):
+        assert resolve(config, {}, {"ROS_DOMAIN_ID": text}).domain_id == wanted
+    for text in ("abc", "a/b", "-1", "233", "²"):
+        with pytest.raises(ConfigError, match="ROS_DOMAIN_ID must be a number from 0 to 232"):
+            resolve(config, {}, {"ROS_DOMAIN_ID": text})
+
+
 @pytest.mark.parametrize("namespace", ["a b", "1a", "a/../b", "a;b"])
 def test_bad_namespaces_are_refused(tmp_path: Path, namespace: str) -> None:
     with pytest.raises(ConfigError, match="namespace"):
         graph(tmp_path, [{"name": "a", "command": ["x"]}], f"namespace={namespace}", args={"namespace": ""})
+
+
+def test_a_graph_that_extends_another_is_that_one_with_its_own_arguments(tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text("{extends: arm, description: ours, args: {robot: ur5e, namespace: left}}")
+    lab, arm = read_graph(path), read_graph(graph_path("arm"))
+    assert (lab.name, lab.description, lab.nodes) == ("lab", "ours", arm.nodes)
+    assert lab.args == {**arm.args, "robot": "ur5e", "namespace": "left"}
+    path.write_text("{extends: am, args: {robot: ur5e}}")
+    with pytest.raises(UnknownNameError, match="unknown graph 'am'; valid choices: arm, "):
+        read_graph(path)
 
 
 def test_unknown_graph_lists_the_known() -> None:

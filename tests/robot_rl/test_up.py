@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -166,6 +167,26 @@ def test_killed_node_is_started_again(up: Up, tmp_path: Path) -> None:
     assert finish(process) == 0
     assert up.order().count("guard start") == 1
     assert "SIGKILL" in up.console()
+
+
+def test_a_disk_without_room_for_logs_does_not_end_the_graph(up: Up, tmp_path: Path) -> None:
+    logs, limit = tmp_path / "run" / "logs", 100_000
+    logs.mkdir(parents=True)
+    nodes = []
+    for name in ("guard", "a"):
+        (logs / f"{name}.log").write_bytes(bytes(limit))
+        script = f"echo {name} start $$ >> {tmp_path}/events; exec sleep 60"
+        nodes.append({"name": name, "command": ["sh", "-c", script]})
+    process = up(nodes)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    for count in (1, 2):
+        until(lambda count=count: up.order().count("a start") == count or process.poll() is not None, "it runs")
+        os.kill(up.pid("a"), signal.SIGKILL)
+    until(lambda: up.order().count("a start") == 3 or process.poll() is not None, "it runs again")
+    assert up.order().count("guard start") == 1 and alive(up.pid("guard"))
+    assert "cannot write" in up.console() and "File too large" in up.console()
+    process.send_signal(signal.SIGTERM)
+    assert finish(process) == 0
 
 
 def test_node_that_always_fails_is_given_up_and_the_rest_goes_on(up: Up, tmp_path: Path) -> None:
