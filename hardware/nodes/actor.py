@@ -32,6 +32,7 @@ from hardware.nodes.lifecycle import ManagedNode, run
 from hardware.nodes.transport import RosTransport, TransportConfig
 from hardware.ros_world import RosWorld, RosWorldConfig
 from robot_rl.actor import Actor, FlushingTransport, LearnedPolicy, ScheduleConfig
+from robot_rl.apps.config import make_folder
 from robot_rl.apps.wiring import build_policy, node_experiment
 from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.errors import HardwareError
@@ -93,7 +94,7 @@ class ActorNode(ManagedNode[C]):
     def configure(self) -> None:
         config = self.config
         self._directory = Path(config.run_dir) / "actor"
-        self._directory.mkdir(parents=True, exist_ok=True)
+        make_folder(self._directory)
         self._parts = parts = self.prepare()
         env_config = parts.env_config
         world_config = to_dataclass(

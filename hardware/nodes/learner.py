@@ -25,6 +25,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from hardware.nodes.lifecycle import ManagedNode, run
 from hardware.nodes.transport import RosLearnerEndpoint
+from robot_rl.apps.config import make_folder
 from robot_rl.apps.wiring import build_learner, node_experiment
 from robot_rl.checkpoints import load_newest
 from robot_rl.errors import DataError, SpecError
@@ -201,7 +202,7 @@ class LearnerNode(ManagedNode[LearnerNodeConfig]):
     def configure(self) -> None:
         config = self.config
         directory = Path(config.run_dir) / "learner"
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
         self._endpoint = RosLearnerEndpoint(self, directory / "journal")
         metrics = self.create_publisher(String, "training/metrics", 10)
         learner = build_learner(node_experiment(config.task, config.seed, config.overrides))

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
+from robot_rl.apps.config import make_folder
 from robot_rl.apps.graph import Graph
 from robot_rl.apps.graph_node import ProcessSpec
 from robot_rl.apps.namespace_lock import NamespaceLock
@@ -115,7 +116,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Returns 0 when the graph ended as asked, 1 when a node's failure ended it."""
-        self.log_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(self.log_dir)
         self.children = [Child(spec, self.log_dir / f"{spec.node.name}.log") for spec in self.graph.processes]
         stops = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         handlers = {number: signal.signal(number, self._on_signal) for number in stops}

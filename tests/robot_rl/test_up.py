@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from robot_rl.apps.cli import main
+
 WAIT_S = 90.0
 
 # A node: logs `<name> start`, then lives until interrupted and logs `<name> end`; beats 20 times a second.
@@ -221,6 +223,11 @@ def test_program_that_does_not_exist_is_named(up: Up, tmp_path: Path) -> None:
     assert finish(process) == 2
     assert "'b' cannot start" in up.console() and "no-such-program" in up.console()
     assert not alive(up.pid("a"))
+
+
+def test_a_folder_that_cannot_be_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "graph=demo", "run_dir=/proc/nowhere"]) == 2
+    assert "cannot write to the folder /proc/nowhere/logs" in capsys.readouterr().err
 
 
 def test_second_and_third_interrupt_end_a_stubborn_node(up: Up, tmp_path: Path) -> None:
