@@ -70,7 +70,7 @@ def test_what_does_not_go_together_leaves_no_run_and_deletes_none(
 def test_a_run_is_either_resumed_or_deleted(tmp_path: Path) -> None:
     prepare_run_dir(tmp_path / "kept", load_experiment(), resume=False, overwrite=False)
     with pytest.raises(SystemExit):
-        main(["train", "--run-dir", str(tmp_path / "kept"), "--resume", "--overwrite"])
+        main(["train", "--run-dir", str(tmp_path / "kept"), "--resume", "--overwrite", "algorithm=expo"])
     assert read_experiment(tmp_path / "kept") == load_experiment()
 
 
