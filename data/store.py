@@ -218,7 +218,7 @@ class EpisodeStore:
             ends = np.asarray(self._ends[:], np.int64)
             layout = array_layout(self.observation_spec, self.action_spec.dim)
             self.arrays = {key: cast("zarr.Array", group[key]) for key in layout}
-        except (KeyError, ValueError, TypeError, OSError) as error:
+        except (KeyError, TypeError, *UNREADABLE) as error:
             raise DataError(
                 f"{self.path} is not an episode store, or a damaged one: {error!r}; if there are episodes in it, "
                 f"run `robot-rl data verify {self.path} --repair`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -9,15 +10,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import zarr
+from numpy.typing import NDArray
 from rich.table import Table
 
 from data.cache import CACHE, fingerprint
-from data.episode import OBSERVATION, Episode, checksum, spans
+from data.episode import OBSERVATION, Episode, EpisodeInfo, checksum, spans
 from data.journal import lock_file, read_journal
-from data.layout import EPISODES, LOCK, QUARANTINE, mend_metadata
-from data.recovery import journals, read_episode, recover
+from data.layout import ENDS, EPISODES, JOURNAL, LOCK, QUARANTINE, UNCOMMITTED, mend_metadata
+from data.recovery import SUFFIX, journals, read_episode, recover
 from data.store import UNREADABLE, EpisodeStore
 from robot_rl.errors import DataError
 
@@ -74,6 +78,8 @@ def verify(path: Path, repair: bool = False) -> Report:
         return report
     if repair:
         _mend_metadata(path, report)
+    else:
+        _check_ends(path, report, repair)
     store = EpisodeStore(path)
     if repair:
         store.lock()
@@ -98,8 +104,48 @@ def _mend_metadata(path: Path, report: Report) -> None:
         for key, kept in mend_metadata(path).items():
             done = "written anew" + (f"; what was left of it is in {kept}" if kept else "")
             report.findings.append(Finding(f"{key}/zarr.json", "cannot be read", fault=True, done=done))
+        _check_ends(path, report, repair=True)
     finally:
         os.close(lock)
+
+
+def _check_ends(path: Path, report: Report, repair: bool) -> None:
+    """`episode_ends` that cannot be read, or has lost episodes, is written anew from the episodes' descriptions."""
+    try:
+        array = cast("zarr.Array", zarr.open_group(path, mode="r+" if repair else "r")[ENDS])
+    except (KeyError, TypeError, *UNREADABLE):
+        return  # as opening the store will say
+    described = _described_ends(path)
+    try:
+        known = int(np.count_nonzero(np.asarray(array[:]) != UNCOMMITTED))
+        what = f"has {known} of the {len(described)} episodes that are described"
+    except UNREADABLE:
+        known, what = -1, "cannot be read"
+    if known >= len(described):
+        return
+    finding = Finding(ENDS, what, fault=True)
+    if repair:
+        (path / QUARANTINE).mkdir(exist_ok=True)
+        beyond = (one for one in (path / EPISODES).glob("*.json") if int(one.stem) >= len(described))
+        for old in (*(path / ENDS / "c").glob("*"), *beyond):
+            old.rename(path / QUARANTINE / ".".join((*old.relative_to(path).parts, str(time.time_ns()))))
+        array.resize((-(-len(described) // array.chunks[0]) * array.chunks[0],))
+        array[: len(described)] = described
+        finding.done = "written anew from the episodes' descriptions; what was left of it is in quarantine/"
+    report.findings.append(finding)
+
+
+def _described_ends(path: Path) -> NDArray[np.int64]:
+    """Ends (E,) of the episodes up to the first one that has no description, or still waits in its journal."""
+    infos: list[EpisodeInfo] = []
+    try:
+        while (file := path / EPISODES / f"{len(infos):08d}.json").exists():
+            infos.append(EpisodeInfo.from_json(file.read_text(), str(file)))
+    except (OSError, UnicodeDecodeError, DataError):
+        pass  # steps of the later ones are where nobody knows
+    waiting = {one.name.split(".")[2] for one in (path / JOURNAL).glob(f"*{SUFFIX}")}
+    sealed = list(itertools.takewhile(lambda info: info.episode_id not in waiting, infos))
+    return np.cumsum([info.steps for info in sealed], dtype=np.int64)
 
 
 def _check_journal_file(path: Path, report: Report, repair: bool) -> None:

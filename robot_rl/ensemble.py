@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from robot_rl import hidden as hidden_layer
 from robot_rl.compiled import library, processor
-from robot_rl.errors import UnknownNameError
+from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.hidden import ACTIVATIONS, Activation
 
 NARROW = 16  # products with a dimension up to this are memory bound: oneDNN does not help
@@ -159,6 +159,8 @@ class EnsembleMLP(nn.Module):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise UnknownNameError("activation", activation, ACTIVATIONS)
+        if not hidden or min(hidden) < 1:
+            raise ConfigError(f"hidden needs a layer at least, and each a width of at least 1; got {list(hidden)}")
         self._activation = ACTIVATIONS[activation]
         library()  # compiles, the first time on a machine: not in the first control step
         parameters, width = [], inputs

@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 
 from robot_rl import frames
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.passivity import EnergyTank, PassivityConfig
 from robot_rl.protocols import World
 from robot_rl.types import (
@@ -141,6 +141,7 @@ class RobotEnv(gym.Env[Any, Any]):
         super().reset(seed=seed)
         self.world.reset(seed)
         snapshot = self._sense()
+        self.check_names()
         self._origin = np.asarray(snapshot.arm.pose_base_tcp, np.float64)
         self._target_pose = self._origin
         self._gripper_target = float(round(snapshot.arm.gripper_position))
@@ -191,6 +192,14 @@ class RobotEnv(gym.Env[Any, Any]):
         if self._snapshot is None:
             raise RuntimeError("call reset() before step() or snapshot()")
         return self._snapshot
+
+    def check_names(self) -> None:
+        """`UnknownNameError` unless the world shows what the agent is to see."""
+        task = self.world.task_state()
+        for kind, shown in (("objects", task.poses), ("scalars", task.scalars), ("cameras", self.world.cameras)):
+            for name in getattr(self.config, kind):
+                if name not in shown:
+                    raise UnknownNameError(f"env.{kind}", name, shown)
 
     def close(self) -> None:
         self.world.close()

@@ -17,6 +17,7 @@ from robot_rl.algorithms import Algorithm
 from robot_rl.batch import Batch
 from robot_rl.checkpoints import load_checkpoint, save_checkpoint
 from robot_rl.errors import ConfigError
+from robot_rl.interrupts import uninterrupted
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
 
 Event = EpisodeStart | Transition | EpisodeEnd
@@ -108,9 +109,10 @@ class Learner:
         return online_updates / max(self.memory.online_steps, 1)
 
     def update(self) -> None:
-        """One gradient step, whether or not it is due (see `due`)."""
-        self.metrics = self.algorithm.update(self.memory.sample(self.config.batch_size))
-        self.updates += 1
+        """One gradient step, whether or not it is due (see `due`). Ctrl-C waits for its end."""
+        with uninterrupted():
+            self.metrics = self.algorithm.update(self.memory.sample(self.config.batch_size))
+            self.updates += 1
 
     def scalars(self) -> dict[str, float]:
         """Figures to log. Reads tensors back, so call it now and then, not at every update."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from robot_rl.interrupts import uninterrupted
 from robot_rl.intervention import Intervention
 from robot_rl.protocols import Env, Subscriber
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition, Verdict
@@ -75,6 +76,7 @@ def run_episode(
                 break
     finally:
         end = EpisodeEnd(episode_id, success, steps, time.monotonic() - began_s, interventions, discarded)
-        for subscriber in subscribers:
-            subscriber.on_end(end)
+        with uninterrupted():  # else some count the episode and some do not
+            for subscriber in subscribers:
+                subscriber.on_end(end)
     return end

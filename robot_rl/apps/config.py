@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,13 @@ T = TypeVar("T")
 def add_overrides(parser: argparse.ArgumentParser, example: str = "policy.steps=10 policy.guidance=2") -> None:
     """Accept trailing `key=value` overrides, as `args.overrides`; `example`: some that make sense there."""
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"{example} ...")
+
+
+def add_found_run(parser: argparse.ArgumentParser) -> None:
+    """What to do with a run that is in the folder already: --resume or --overwrite it, never both."""
+    found = parser.add_mutually_exclusive_group()
+    found.add_argument("--resume", action="store_true", help="continue the run found there")
+    found.add_argument("--overwrite", action="store_true", help="delete the run found there first")
 
 
 def positive(text: str) -> int:
@@ -63,15 +71,15 @@ def compose(config_name: str, overrides: Sequence[str] = (), cls: type[T] | None
 
 
 def _check_numbers(value: Any, key: str) -> None:
-    """`ConfigError` names what is NaN: no comparison that a configuration makes would refuse it."""
+    """`ConfigError` names what is NaN or infinite: few comparisons that a configuration makes would refuse it."""
     if isinstance(value, dict):
         for name, one in value.items():
             _check_numbers(one, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list):
         for index, one in enumerate(value):
             _check_numbers(one, f"{key}[{index}]")
-    elif value != value:
-        raise ConfigError(f"{key} must be a number, got {value}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key} must be a finite number, got {value}")
 
 
 def compose_mapping(config_name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from policies.chunk_net import ChunkNet
 from robot_rl.apps import evaluate
-from robot_rl.apps.config import add_overrides, compose, not_negative, positive, read_configuration
+from robot_rl.apps.config import add_found_run, add_overrides, compose, not_negative, positive, read_configuration
 from robot_rl.apps.imitation import ImitationExperiment, build_imitation, check_specs, open_material
 from robot_rl.apps.runs import build_run_env, find_checkpoint, goals_of, load_policy
 from robot_rl.apps.supervised import SupervisedRun
@@ -32,8 +32,7 @@ from robot_rl.records import without_nan
 def add_arguments(parser: argparse.ArgumentParser, command: str = "imitate") -> None:
     add_overrides(parser, "task=lift policy.horizon=24 algorithm.updates=20000")
     parser.add_argument("--run-dir", type=Path, help=f"where everything goes (default: runs/{command}/<task>_...)")
-    parser.add_argument("--resume", action="store_true", help="continue the run found there")
-    parser.add_argument("--overwrite", action="store_true", help="delete the run found there first")
+    add_found_run(parser)
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="torch threads")
     parser.add_argument("--evaluate", type=not_negative, default=0, help="episodes (of each goal) to run at the end")
 

@@ -29,7 +29,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from data.recorder import EpisodeRecorder
 from robot_rl.actor import Actor
-from robot_rl.apps.config import add_overrides, make_folder, positive, read_configuration
+from robot_rl.apps.config import add_found_run, add_overrides, make_folder, positive, read_configuration
 from robot_rl.apps.report import film_and_report
 from robot_rl.apps.wiring import (
     Experiment,
@@ -55,8 +55,7 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser, "task=lift algorithm=rlpd learner.utd=4")
     parser.add_argument("--run-dir", type=Path, help="where everything goes (default: runs/train/<task>_seed<n>)")
-    parser.add_argument("--resume", action="store_true", help="continue the run found there")
-    parser.add_argument("--overwrite", action="store_true", help="delete the run found there first")
+    add_found_run(parser)
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="torch threads")
 
 
@@ -67,10 +66,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         experiment = load_experiment(args.overrides)
     run_dir = args.run_dir or Path("runs/train") / f"{experiment.task.name}_seed{experiment.seed}"
-    learner = build_learner(experiment)  # what does not go together is said before a folder is made, or deleted
+    # what does not go together is said before a folder is made, or deleted
+    learner, env = build_learner(experiment), build_env(experiment)
     prepare_run_dir(run_dir, experiment, resume=args.resume, overwrite=args.overwrite)
     console = Console()
-    with TrainingRun(experiment, run_dir, learner) as training:
+    with TrainingRun(experiment, run_dir, learner, env) as training:
         try:
             training.run(console)
         except KeyboardInterrupt:
@@ -115,11 +115,13 @@ class _Progress:
 class TrainingRun:
     """One experiment in one process, resumable from its directory."""
 
-    def __init__(self, experiment: Experiment, run_dir: Path, learner: Learner | None = None) -> None:
-        """`learner` is that of the experiment, if it was built already."""
+    def __init__(
+        self, experiment: Experiment, run_dir: Path, learner: Learner | None = None, env: RobotEnv | None = None
+    ) -> None:
+        """`learner` and `env` are those of the experiment, if they were built already."""
         self.experiment = experiment
         self.run_dir = run_dir
-        self.env: RobotEnv = build_env(experiment)
+        self.env: RobotEnv = env or build_env(experiment)
         self.learner = learner or build_learner(experiment)
         self.log = EpisodeLog(run_dir / "episodes.jsonl")
         self.recorder = EpisodeRecorder(

@@ -121,8 +121,10 @@ def build_env(experiment: Experiment) -> RobotEnv:
 
 
 def build_task_env(task: TaskConfig, robot: dict[str, Any]) -> RobotEnv:
-    """`task` with the arm that `robot` (conf/robot) names for simulation."""
-    return RobotEnv(task.build_world(robot["sim_robot"].lower()), task.env)
+    """`task` with the arm that `robot` (conf/robot) names for simulation; `ConfigError` if they do not go together."""
+    env = RobotEnv(task.build_world(robot["sim_robot"].lower()), task.env)
+    env.check_names()
+    return env
 
 
 def build_specs(env: EnvConfig) -> tuple[ObservationSpec, ActionSpec]:

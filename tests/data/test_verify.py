@@ -314,3 +314,22 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
             verify(path, repair=repair)
     assert path.read_text() == "something else entirely"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 40, None])
+def test_lost_ends_are_those_of_the_descriptions(path: Path, damage: bytes | None) -> None:
+    """The one file that is written anew with every episode: empty after a power cut, or gone."""
+    before = [info.episode_id for info in EpisodeStore(path).infos]
+    chunk = path / "episode_ends/c/0"
+    chunk.unlink() if damage is None else chunk.write_bytes(damage)
+    if damage is None:
+        assert not verify(path).ok
+    else:
+        with pytest.raises(DataError, match="--repair"):
+            verify(path)
+    assert verify(path, repair=True).ok and verify(path).findings == []
+    assert [info.episode_id for info in EpisodeStore(path).infos] == before
+    recorder = EpisodeRecorder(path, SPEC, ACTION_SPEC)
+    publish(recorder, events(9, 4))
+    recorder.close()
+    assert len(EpisodeStore(path)) == len(before) + 1 and verify(path).ok

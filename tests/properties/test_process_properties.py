@@ -91,6 +91,10 @@ def unpickling(tree: ast.Module) -> list[str]:
             found += [name.name for name in node.names if name.name.split(".")[0] in FORBIDDEN]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in FORBIDDEN:
             found.append(str(node.module))
+        elif isinstance(node, ast.ImportFrom) and node.module in ("torch", "yaml"):
+            found += [name.name for name in node.names if name.name in ("load", "unsafe_load")]
+        elif isinstance(node, ast.Constant) and node.value in FORBIDDEN:
+            found.append(str(node.value))
         elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             found += [] if isinstance(node.value, ast.Constant) and node.value.value is False else ["allow_pickle"]
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "yaml.load", "yaml.unsafe_load"):
@@ -105,6 +109,10 @@ def test_bug_11_nothing_is_unpickled() -> None:
     ]
     assert len(modules) > 50
     assert {str(path): found for path in modules if (found := unpickling(ast.parse(path.read_text())))} == {}
-    assert unpickling(ast.parse("import pickle\nnumpy.load(a, allow_pickle=True)\ntorch.load(a)")) != []
+    for evil in (
+        "import pickle", "from pickle import loads", "numpy.load(a, allow_pickle=True)", "torch.load(a)",
+        "from torch import load", "importlib.import_module('pickle').loads(a)",
+    ):  # fmt: skip
+        assert unpickling(ast.parse(evil)), evil
     with pytest.raises(WireError):
         decode_parameters(b"cposix\nsystem\n(S'true'\ntR.")

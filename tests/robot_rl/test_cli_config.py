@@ -199,6 +199,7 @@ def test_unknown_name_lists_choices() -> None:
         "task.env.max_steps=0", "task.env.action=[x,x]", "demo_fraction=2", "seed=-1", "schedule.evaluate_episodes=-3",
         "algorithm.value_range=[1,0]", "algorithm.learning_rate=-1", "algorithm.bc_half_life=0",
         "algorithm.initial_temperature=nan", "algorithm.value_range=[.nan,1]",
+        "learner.utd=inf", "task.env.rate_hz=.inf",
     ],
 )  # fmt: skip
 def test_values_that_make_no_sense_are_refused_by_name(override: str) -> None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from robot_rl import ensemble, hidden
 from robot_rl.compiled import library
 from robot_rl.ensemble import EnsembleMLP, product
-from robot_rl.errors import UnknownNameError
+from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.hidden import ACTIVATIONS, NORM_EPS
 
 PLAIN = {"tanh": torch.tanh, "silu": F.silu, "relu": F.relu}
@@ -132,3 +132,9 @@ def test_a_gradient_in_another_memory_layout_is_neither_misread_nor_changed():
     found, expected = (torch.autograd.grad(value, inputs, direction) for value in (fast, slow))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert torch.equal(direction, kept)
+
+
+@pytest.mark.parametrize("hidden", [[], [0], [8, -1]])
+def test_networks_without_hidden_layers_are_refused(hidden):
+    with pytest.raises(ConfigError, match="hidden needs a layer"):
+        EnsembleMLP(2, 3, hidden, 1)

@@ -7,7 +7,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from robot_rl.env import LEASH_STEPS, EnvConfig, RobotEnv
-from robot_rl.errors import SpecError
+from robot_rl.errors import SpecError, UnknownNameError
 from robot_rl.types import ArmTarget
 from tests.kinematic_world import KinematicWorld
 
@@ -123,3 +123,11 @@ def test_gymnasium_accepts_it_with_images():
     observation, _ = env.reset(seed=0)
     env.observation_spec.check(observation)
     assert len(env.observation_spec.arrays["state"].names) == observation["state"].shape[0]
+
+
+@pytest.mark.parametrize("what", ["objects", "scalars", "cameras"])
+def test_names_that_the_world_does_not_show_are_met_with_those_that_it_does(what):
+    shown = {"objects": "goal", "scalars": "height_m", "cameras": "front"}
+    env = RobotEnv(KinematicWorld(image_hw=(8, 8)), EnvConfig(**{what: ("sphere",)}))
+    with pytest.raises(UnknownNameError, match=f"env.{what} 'sphere'; valid choices: {shown[what]}"):
+        env.reset(seed=0)

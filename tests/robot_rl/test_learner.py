@@ -1,5 +1,6 @@
 """The learner keeps its update-to-data promise, and resumes where it stopped."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +146,21 @@ def test_the_newest_sound_checkpoint_is_loaded_and_damaged_ones_are_put_aside(tm
         path.write_bytes(b"")
     with pytest.raises(DataError, match=r"no checkpoint in .* is usable"):
         resume(tmp_path, resumed.load, warnings.append)
+
+
+def test_an_interrupt_in_the_midst_of_an_update_waits_for_its_end(tmp_path, monkeypatch):
+    learner = make(utd=3.0, warmup_steps=0)
+    learner.receive(None)
+    update = learner.algorithm.update
+
+    def interrupted(batch):
+        metrics = update(batch)
+        signal.raise_signal(signal.SIGINT)  # learned, not counted yet
+        return metrics
+
+    monkeypatch.setattr(learner.algorithm, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        LocalTransport(learner).parameters()
+    resumed = make()
+    resumed.load(learner.save(tmp_path))
+    assert resumed.updates == float(resumed.algorithm.weight) == 1

@@ -1,5 +1,7 @@
 """One loop, many listeners; who acts; what is recorded."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -145,3 +147,16 @@ def test_duty_cycle_counts_nominal_steps_against_wall_clock_without_resets():
 
     # 11 s and then 2 s of idle time and 11 s more: 16 s of data in 24 s less 6 s of resets
     assert duty_cycle([record(11.0), record(24.0)], rate_hz=10.0) == pytest.approx(16 / 18)
+
+
+def test_an_interrupt_at_an_episodes_end_waits_until_all_have_heard_of_it():
+    class Interrupted(Recorder):
+        def on_end(self, end):
+            signal.raise_signal(signal.SIGINT)
+            super().on_end(end)
+
+    listeners = [Interrupted(), Recorder()]
+    env = RobotEnv(KinematicWorld(), CONFIG)
+    with pytest.raises(KeyboardInterrupt):
+        run_episode(env, Intervention(HoldPolicy(4), NoHuman(4), env.action_spec), listeners, phase="learn")
+    assert [one.ends[0].discarded for one in listeners] == [False, False]

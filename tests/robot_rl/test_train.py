@@ -55,10 +55,23 @@ def test_what_does_not_go_together_leaves_no_run_and_deletes_none(
 ) -> None:
     kept = tmp_path / "kept"
     prepare_run_dir(kept, load_experiment(), resume=False, overwrite=False)
-    for run_dir in (tmp_path / "new", kept):
-        assert main(["train", "--run-dir", str(run_dir), "--overwrite", "algorithm=expo"]) == 2
-        assert "EXPOPolicyConfig" in capsys.readouterr().err
+    refused = {
+        "algorithm=expo": "EXPOPolicyConfig",
+        "task=real_arm": "unknown simulated task",
+        "task.env.objects=[sphere]": "valid choices: cube",
+    }
+    for override, said in refused.items():
+        for run_dir in (tmp_path / "new", kept):
+            assert main(["train", "--run-dir", str(run_dir), "--overwrite", override]) == 2
+            assert said in capsys.readouterr().err
     assert not (tmp_path / "new").exists() and read_experiment(kept) == load_experiment()
+
+
+def test_a_run_is_either_resumed_or_deleted(tmp_path: Path) -> None:
+    prepare_run_dir(tmp_path / "kept", load_experiment(), resume=False, overwrite=False)
+    with pytest.raises(SystemExit):
+        main(["train", "--run-dir", str(tmp_path / "kept"), "--resume", "--overwrite", "algorithm=expo"])
+    assert read_experiment(tmp_path / "kept") == load_experiment()
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
