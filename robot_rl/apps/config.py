@@ -6,11 +6,12 @@ import argparse
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, TypeVar, cast
 
-from robot_rl.errors import ConfigError, DataError
+from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from robot_rl.typed import to_dataclass
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
@@ -169,6 +170,16 @@ def _value(text: str) -> Any:
 def group_choices(group: str) -> list[str]:
     """Names that `group=` accepts."""
     return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+
+
+def check_choice(group: str, overrides: Sequence[str], command: str, fits: Callable[[type], bool]) -> None:
+    """`UnknownNameError` with those that do unless `group=NAME` names a class of conf/ that is for this command."""
+    found = {
+        name: resolve_name(_content(CONF_DIR / group / f"{name}.yaml")["_target_"]) for name in group_choices(group)
+    }
+    for key, _, value in (one.partition("=") for one in overrides):
+        if key == group and not names_file(value) and not fits(found.get(value, object)):
+            raise UnknownNameError(f"{group} of robot-rl {command}", value, (one for one in found if fits(found[one])))
 
 
 def _forced(override: str) -> str:

@@ -20,8 +20,18 @@ import torch
 from rich.console import Console
 
 from policies.chunk_net import ChunkNet
+from robot_rl.algorithms.imitation import ImitationConfig
+from robot_rl.algorithms.offline import OfflineConfig
 from robot_rl.apps import evaluate
-from robot_rl.apps.config import add_found_run, add_overrides, compose, not_negative, positive, read_configuration
+from robot_rl.apps.config import (
+    add_found_run,
+    add_overrides,
+    check_choice,
+    compose,
+    not_negative,
+    positive,
+    read_configuration,
+)
 from robot_rl.apps.imitation import ImitationExperiment, build_imitation, check_specs, open_material
 from robot_rl.apps.runs import build_run_env, find_checkpoint, goals_of, load_policy
 from robot_rl.apps.supervised import SupervisedRun
@@ -43,6 +53,7 @@ def run(args: argparse.Namespace, command: str = "imitate") -> int:
     if args.resume and args.run_dir and not args.overrides:
         experiment = read_configuration(args.run_dir, ImitationExperiment)
     else:
+        check_choice("algorithm", args.overrides, command, lambda kind: _learns_in(command, kind))
         experiment = compose(command, args.overrides, ImitationExperiment)
     learned = experiment.policy if experiment.critic is None else experiment.algorithm
     kind = type(learned).__name__.removesuffix("Config").lower()
@@ -75,6 +86,10 @@ class ImitationRun(SupervisedRun):
         words = cast(ChunkNet, self.algorithm.acting).words
         if words is not None:
             words.check_encoder()  # the texts' vectors are by the encoder found now
+
+
+def _learns_in(command: str, kind: type) -> bool:
+    return issubclass(kind, ImitationConfig) and issubclass(kind, OfflineConfig) == (command == "offline")
 
 
 def _evaluate(experiment: ImitationExperiment, run_dir: Path, episodes: int, console: Console) -> None:

@@ -23,7 +23,7 @@ from robot_rl.algorithms.h2o import H2O, H2OConfig
 from robot_rl.algorithms.korr import KORR, KORRConfig
 from robot_rl.algorithms.q_chunking import QChunking, QChunkingConfig
 from robot_rl.algorithms.rlpd import RLPD, RLPDConfig
-from robot_rl.apps.config import compose, read_configuration
+from robot_rl.apps.config import check_choice, compose, read_configuration
 from robot_rl.apps.origins import Stores, each, load_stores, pinned, start_from
 from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.errors import ConfigError, UnknownNameError
@@ -95,6 +95,7 @@ class Experiment:
 
 def load_experiment(overrides: Sequence[str] = ()) -> Experiment:
     """Compose conf/train.yaml with `key=value` overrides; `ConfigError` names the valid keys."""
+    check_choice("algorithm", overrides, "train", ALGORITHMS.__contains__)
     experiment = compose("train", overrides, Experiment)
     return replace(
         experiment,

@@ -258,6 +258,25 @@ def test_counts_below_one_are_refused(arguments: list[str], capsys: pytest.Captu
     assert "must " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "wrong", "right"),
+    [
+        ("train", "iql", "rlpd_long"),
+        ("train", "rldp", "rlpd"),
+        ("imitate", "iql", "imitation"),
+        ("offline", "bc", "td3_bc"),
+    ],
+)
+def test_an_algorithm_of_another_command_is_met_with_this_ones(
+    command: str, wrong: str, right: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "task=lift", f"algorithm={wrong}"]) == 2
+    said = capsys.readouterr().err
+    assert f"unknown algorithm of robot-rl {command} '{wrong}'" in said
+    choices = said.partition("valid choices: ")[2].strip().split(", ")
+    assert right in choices and wrong not in choices
+
+
 def test_an_output_that_cannot_be_written_is_refused_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tmp_path), "--out", str(tmp_path / "missing" / "out.json")]) == 2
     assert "no such directory" in capsys.readouterr().err
