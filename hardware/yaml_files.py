@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
 def read_mapping(path: Path) -> dict[str, Any]:
     """Content of a YAML file whose top level is a mapping."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (it is a safe one)
+        content = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(content, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +17,9 @@ os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
 # Ids 1 to 101 keep clear of the ephemeral ports; the process number keeps two test runs apart.
 if "ROS_DOMAIN_ID" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
+
+# A shell starts what runs in the background with Ctrl-C ignored, and what that starts ignores it, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time, and no verdict on how fast a busy machine is.
 settings.register_profile("robot-rl", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
