@@ -173,13 +173,15 @@ def group_choices(group: str) -> list[str]:
 
 
 def check_choice(group: str, overrides: Sequence[str], command: str, fits: Callable[[type], bool]) -> None:
-    """`UnknownNameError` with those that do unless `group=NAME` names a class of conf/ that is for this command."""
-    found = {
-        name: resolve_name(_content(CONF_DIR / group / f"{name}.yaml")["_target_"]) for name in group_choices(group)
-    }
+    """`UnknownNameError` unless `group=NAME` names a class of conf/ that is for this command."""
+
+    def is_for_it(name: str) -> bool:
+        return fits(resolve_name(_content(CONF_DIR / group / f"{name}.yaml")["_target_"]))
+
+    names = group_choices(group)
     for key, _, value in (one.partition("=") for one in overrides):
-        if key == group and not names_file(value) and not fits(found.get(value, object)):
-            raise UnknownNameError(f"{group} of robot-rl {command}", value, (one for one in found if fits(found[one])))
+        if key == group and not names_file(value) and not (value in names and is_for_it(value)):
+            raise UnknownNameError(f"{group} of robot-rl {command}", value, filter(is_for_it, names))
 
 
 def _forced(override: str) -> str:
