@@ -33,7 +33,7 @@ from figures import Figure, add_arguments, write_result
 
 from data.store import EpisodeStore
 from hardware.guard_config import GuardConfig
-from hardware.nodes.sim_robot import SimRobotConfig
+from hardware.nodes.sim_robot_config import SimRobotConfig
 from robot_rl.apps.config import positive
 from robot_rl.apps.evaluate import evaluate
 from robot_rl.apps.runs import checkpoint_version, find_checkpoint

@@ -37,6 +37,9 @@ GRIPPER_THRESHOLD = 1.0 / 3.0
 
 LEASH_STEPS = 3.0
 
+MAX_RATE_HZ = 1000.0
+"""No arm of this project's takes commands faster."""
+
 # Scales that bring the state to order one where it matters: a workspace is some 0.4 m across, a hand moves at
 # some 0.4 m/s, and a grasp is decided within a centimetre of the object. Objects are therefore seen as asinh(offset /
 # OBJECT_NEAR_M): in proportion when near, as the logarithm when far, so that a goal a metre away does not drown the
@@ -78,10 +81,12 @@ class EnvConfig:
     """What energy costs that goes into the surroundings, beyond a tank's; needs an arm that measures its wrench."""
 
     def __post_init__(self) -> None:
-        if not self.rate_hz > 0.0 or self.max_steps < 1 or min(self.image_hw) < 1 or not self.gripper_hold_s >= 0.0:
+        if not 0.0 < self.rate_hz <= MAX_RATE_HZ:
+            raise ConfigError(f"rate_hz must be above 0 and at most {MAX_RATE_HZ:g}; got {self.rate_hz}")
+        if self.max_steps < 1 or min(self.image_hw) < 1 or not self.gripper_hold_s >= 0.0:
             raise ConfigError(
-                "rate_hz, max_steps and image_hw must be positive, gripper_hold_s not negative; "
-                f"got {self.rate_hz}, {self.max_steps}, {self.image_hw}, {self.gripper_hold_s}"
+                "max_steps and image_hw must be positive, gripper_hold_s not negative; "
+                f"got {self.max_steps}, {self.image_hw}, {self.gripper_hold_s}"
             )
         for name in ("action", "objects", "scalars", "cameras"):
             values = getattr(self, name)

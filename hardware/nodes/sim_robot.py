@@ -8,11 +8,9 @@ service reset_world places arm and objects anew: it answers when the new state h
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -25,51 +23,14 @@ from std_srvs.srv import Trigger
 
 from hardware import ros_messages
 from hardware.nodes.lifecycle import IDLE_S, ManagedNode, read_robot, run
+from hardware.nodes.sim_robot_config import SimRobotConfig, make_world
 from hardware.pacing import LoopTiming, Pacer
-from robot_rl.apps.config import names_file, read_file
 from robot_rl.errors import ConfigError, RobotRlError
-from robot_rl.protocols import World
-from robot_rl.typed import check_positive
 from robot_rl.types import ArmTarget, CameraFrame
 
 MAX_LAG_PERIODS = 5.0
 """Lag of the physics that is caught up; more than this is dropped, and counted."""
 DIAGNOSTICS_S = 1.0
-
-
-@dataclass(frozen=True)
-class SimRobotConfig:
-    """Parameters of the simulated robot."""
-
-    robot: str = "sim_panda"
-    """Name in conf/robot, or a YAML file: `sim_robot`, `base_frame` and the joints' names are used."""
-    task: str = "lift"
-    """Simulated task (`sim.tasks`), or the file of one, such as family.json of `robot-rl cousins`."""
-    seed: int = 0
-    """Seed of the first reset; each further one takes the next number."""
-    rate_hz: float = 50.0
-    """Rate of the state topics, and of physics slices."""
-    cameras: tuple[str, ...] = ("front", "wrist")
-    """Cameras to serve; each is drawn only while somebody listens."""
-    camera_rate_hz: float = 10.0
-    """Images per second and camera."""
-    image_hw: tuple[int, int] = (64, 64)
-    """Height and width of the images."""
-    depth: bool = False
-    """Serve aligned depth, too (a second drawing of each picture)."""
-    jpeg_quality: int = 90
-    """Of the compressed images, 0 to 100."""
-    target_timeout_s: float = 1.0
-    """Targets stamped earlier than this are not obeyed."""
-    world: str = ""
-    """`package.module:function` that makes another world than a robosuite task; it gets `world_options`."""
-    world_options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of `sim.tasks.make_world`, of the file's `build_world`, or of `world`."""
-
-    def __post_init__(self) -> None:
-        check_positive(self, "rate_hz", "camera_rate_hz", "target_timeout_s")
-        if not 0 <= self.seed < 2**63 or min(self.image_hw) < 1:
-            raise ConfigError(f"seed must be in [0, 2^63), image_hw positive; got {self.seed}, {self.image_hw}")
 
 
 class SimRobotNode(ManagedNode[SimRobotConfig]):
@@ -269,27 +230,6 @@ class _Camera:
             self._info.publish(ros_messages.camera_info_message(frame.intrinsics, hw, stamp_s, self._frame))
         if frame.depth_m is not None and self._depth.get_subscription_count():
             self._depth.publish(ros_messages.depth_message(frame.depth_m, stamp_s, self._frame))
-
-
-def make_world(config: SimRobotConfig, robot: str) -> World:
-    """The robosuite task, or what `config.world` names."""
-    if config.world:
-        module, _, function = config.world.partition(":")
-        try:
-            make = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"world {config.world!r}: expected package.module:function; {error}") from error
-        return cast(World, make(**config.world_options))
-    from sim import tasks
-    from sim.osc import OscConfig
-    from sim.rendering import RenderConfig
-
-    # The guard interpolates; here a new target comes at every slice and is reached within it.
-    options: dict[str, Any] = {"controller": OscConfig(interpolation_s=1.0 / config.rate_hz)}
-    options |= {"image_hw": config.image_hw, "render": RenderConfig(depth=config.depth)} | dict(config.world_options)
-    if names_file(config.task):
-        return read_file(config.task, tasks.TaskConfig).build_world(robot, **options)
-    return cast(World, tasks.make_world(config.task, robot, **options))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

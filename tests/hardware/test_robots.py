@@ -20,7 +20,7 @@ from hardware.nodes.arm import ArmNodeConfig
 from hardware.nodes.guard import GuardNodeConfig, guard_config
 from hardware.nodes.lifecycle import read_robot
 from hardware.nodes.person import PersonNodeConfig
-from hardware.nodes.sim_robot import SimRobotConfig
+from hardware.nodes.sim_robot_config import SimRobotConfig
 from hardware.yaml_files import ROBOT_DIR, override, robot_names
 from robot_rl import frames
 from robot_rl.apps.graph import graph_path, read_graph, resolve

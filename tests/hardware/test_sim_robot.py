@@ -18,7 +18,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from hardware import ros_messages
-from hardware.nodes.sim_robot import SimRobotConfig, make_world
+from hardware.nodes.sim_robot_config import SimRobotConfig, make_world
 from hardware.pacing import Pacer
 from robot_rl.actor import episode_seed
 from robot_rl.errors import ConfigError
@@ -208,6 +208,12 @@ def test_pacer_catches_up_small_lags_and_drops_large_ones() -> None:
 def test_unknown_world(world: str) -> None:
     with pytest.raises(ConfigError, match=r"package\.module:function"):
         make_world(SimRobotConfig(world=world), "panda")
+
+
+@pytest.mark.parametrize("world", ["", "tests.hardware.guard_rig:GlidingWorld"])
+def test_world_options_that_the_world_does_not_take(world: str) -> None:
+    with pytest.raises(ConfigError, match=r"world_options .*'colour'"):
+        make_world(SimRobotConfig(world=world, world_options={"colour": 3}), "panda")
 
 
 def test_a_task_file_that_is_not_there() -> None:

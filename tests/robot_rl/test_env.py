@@ -7,7 +7,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from robot_rl.env import LEASH_STEPS, EnvConfig, RobotEnv
-from robot_rl.errors import SpecError, UnknownNameError
+from robot_rl.errors import ConfigError, SpecError, UnknownNameError
 from robot_rl.types import ArmTarget
 from tests.kinematic_world import KinematicWorld
 
@@ -131,3 +131,9 @@ def test_names_that_the_world_does_not_show_are_met_with_those_that_it_does(what
     env = RobotEnv(KinematicWorld(image_hw=(8, 8)), EnvConfig(**{what: ("sphere",)}))
     with pytest.raises(UnknownNameError, match=f"env.{what} 'sphere'; valid choices: {shown[what]}"):
         env.reset(seed=0)
+
+
+@pytest.mark.parametrize("rate_hz", [0.0, -10.0, float("nan"), 1e5])
+def test_rates_that_no_arm_takes(rate_hz: float):
+    with pytest.raises(ConfigError, match="rate_hz must be above 0 and at most 1000"):
+        EnvConfig(rate_hz=rate_hz)
