@@ -51,6 +51,10 @@ def suggestions(scene: Scene) -> Iterator[str]:
             if container.category in CONTAINERS and container.name not in (item.name, item.support):
                 yield f"put:{item.name}:{container.name}"
     for item in lifted:
+        for socket in scene.objects:
+            if item.category == "peg" and socket.category == "socket":
+                yield f"insert:{item.name}:{socket.name}"
+    for item in lifted:
         for base in lifted:
             if base.name not in (item.name, item.support) and base.category == "box":
                 yield f"stack:{item.name}:{base.name}"

@@ -96,7 +96,7 @@ def generate_one(order: Order, index: int) -> Path:
         rng = np.random.default_rng([recipe.seed, index, attempt])
         suits = order.task.suits
         try:
-            choices = recipe.geometry.choose(order.scene, order.candidates, suits, index, rng)
+            choices = order.task.fit(recipe.geometry.choose(order.scene, order.candidates, suits, index, rng))
             physics = recipe.physics if isinstance(recipe.physics, Physics) else recipe.physics.sample(rng)
             appearance = draw_appearance(rng) if recipe.appearance else Appearance()
             spec, arm, layout = compose(

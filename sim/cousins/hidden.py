@@ -10,7 +10,7 @@ through `Env` in another process (`sim.process_env`) and through what its camera
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 
 from robot_rl import frames
-from robot_rl.env import EnvConfig, RobotEnv
+from robot_rl.env import RobotEnv
 from robot_rl.errors import UnknownNameError
 from robot_rl.types import CameraFrame, FloatArray
 from sim.arm import ArmModel
@@ -30,7 +30,7 @@ from sim.cousins.layout import SceneLayout
 from sim.cousins.physics import Physics
 from sim.cousins.placing import Choice
 from sim.cousins.scene import OrientedBox, Pose, Scene, SceneObject, Support, View
-from sim.cousins.scene_task import BoundTask, SceneTask
+from sim.cousins.scene_task import FreeMotion, SceneTask
 from sim.cousins.tasks import OpenPart, PutIn
 from sim.cousins.world import CousinWorld, CousinWorldConfig
 from sim.osc import OscConfig
@@ -265,24 +265,6 @@ def _noisy(depth_m: FloatArray, noise: float, seed: int) -> FloatArray:
     )
     lost = ((jump > 0.02) & (rng.random(depth_m.shape) < 0.7)) | (rng.random(depth_m.shape) < 0.005)
     return np.where(lost, 0.0, shaken).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class FreeMotion:
-    """Nothing to do: the arm moves on its own."""
-
-    env: EnvConfig
-    expert = ""
-    names = ()
-
-    def suits(self, name: str, asset: Asset) -> bool:
-        return True
-
-    def start(self, robot: str, layout: SceneLayout, model: mujoco.MjModel) -> Mapping[str, object]:
-        return {}
-
-    def bind(self, model: mujoco.MjModel, data: mujoco.MjData, layout: SceneLayout) -> BoundTask:
-        return BoundTask({}, {}, lambda arm: False)
 
 
 def hidden_arm_env(seed: int, robot: str = "panda", family: str | None = None) -> RobotEnv:

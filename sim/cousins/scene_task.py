@@ -6,7 +6,7 @@ that `env` names) and for experts (all of them).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from robot_rl.env import EnvConfig
 from robot_rl.types import ArmState
 from sim.assets.asset import Asset
 from sim.cousins.layout import SceneLayout
+from sim.cousins.placing import Choice
 from sim.cousins.readers import Frame
 
 
@@ -53,8 +54,33 @@ class SceneTask(Protocol):
         """Whether `asset` could be the object called `name`: it has what the task needs of that one."""
         ...
 
+    def fit(self, choices: Sequence[Choice]) -> Sequence[Choice]:
+        """The assets of a scene, changed where they must go together; `DataError` where they cannot."""
+        ...
+
     def start(self, robot: str, layout: SceneLayout, model: mujoco.MjModel) -> Mapping[str, object]:
         """Fields of `ArmConfig` for where the arm begins."""
         ...
 
     def bind(self, model: mujoco.MjModel, data: mujoco.MjData, layout: SceneLayout) -> BoundTask: ...
+
+
+@dataclass(frozen=True)
+class FreeMotion:
+    """Nothing to do: the arm moves on its own."""
+
+    env: EnvConfig
+    expert = ""
+    names = ()
+
+    def suits(self, name: str, asset: Asset) -> bool:
+        return True
+
+    def fit(self, choices: Sequence[Choice]) -> Sequence[Choice]:
+        return choices
+
+    def start(self, robot: str, layout: SceneLayout, model: mujoco.MjModel) -> Mapping[str, object]:
+        return {}
+
+    def bind(self, model: mujoco.MjModel, data: mujoco.MjData, layout: SceneLayout) -> BoundTask:
+        return BoundTask({}, {}, lambda arm: False)

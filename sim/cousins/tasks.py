@@ -4,8 +4,8 @@
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import mujoco
 import numpy as np
@@ -13,8 +13,11 @@ import numpy as np
 from robot_rl.env import EnvConfig
 from robot_rl.errors import ConfigError
 from robot_rl.types import ArmState
-from sim.assets.asset import ROOT, AffordanceKind, Asset, PartKind
+from sim.assets.asset import ROOT, Asset, PartKind
+from sim.cousins.affordances import affordance_site, has_affordance, is_liftable
+from sim.cousins.fitting import slimmed
 from sim.cousins.layout import PlacedAsset, SceneLayout
+from sim.cousins.placing import Choice
 from sim.cousins.readers import Frame, body_frame, quat_z_to, site_at_rest, site_frame
 from sim.cousins.scene import Vector3
 from sim.cousins.scene_task import BoundTask
@@ -96,6 +99,9 @@ class OpenPart:
     def suits(self, name: str, asset: Asset) -> bool:
         return name != self.object or bool(self._handles(asset))
 
+    def fit(self, choices: Sequence[Choice]) -> Sequence[Choice]:
+        return choices
+
     def _handle(self, placed: PlacedAsset, model: mujoco.MjModel) -> tuple[str, str]:
         """(joint, handle site)."""
         handles = self._handles(placed)
@@ -116,8 +122,31 @@ class OpenPart:
         ]
 
 
+class _Carrying:
+    """What tasks have in common in which something is carried by a hand that hangs down."""
+
+    max_steps: int
+
+    @property
+    def env(self) -> EnvConfig:
+        return EnvConfig(
+            action=("x", "y", "z", "rz", "gripper"),
+            translation_m=0.025,
+            rotation_rad=0.15,
+            max_steps=self.max_steps,
+            gripper_hold_s=0.4,
+            objects=("item", "target"),
+        )
+
+    def fit(self, choices: Sequence[Choice]) -> Sequence[Choice]:
+        return choices
+
+    def start(self, robot: str, layout: SceneLayout, model: mujoco.MjModel) -> Mapping[str, object]:
+        return {}
+
+
 @dataclass(frozen=True)
-class PutIn:
+class PutIn(_Carrying):
     """Put one thing into another."""
 
     item: str
@@ -133,19 +162,12 @@ class PutIn:
     def names(self) -> tuple[str, ...]:
         return (self.item, self.container)
 
-    @property
-    def env(self) -> EnvConfig:
-        return _carrying(self.max_steps)
-
     def suits(self, name: str, asset: Asset) -> bool:
-        return _is_liftable(asset) if name == self.item else name != self.container or _has(asset, "opening")
-
-    def start(self, robot: str, layout: SceneLayout, model: mujoco.MjModel) -> Mapping[str, object]:
-        return {}
+        return is_liftable(asset) if name == self.item else name != self.container or has_affordance(asset, "opening")
 
     def bind(self, model: mujoco.MjModel, data: mujoco.MjData, layout: SceneLayout) -> BoundTask:
         container, item = layout.placed(self.container), layout.placed(self.item)
-        opening = _affordance(container, "opening")
+        opening = affordance_site(container, "opening")
         half, item_half = np.array(container.half_extents_m), np.array(item.half_extents_m)
         centre, mouth = body_frame(model, data, item.name), site_frame(model, data, opening)
         around = body_frame(model, data, container.name)
@@ -162,7 +184,7 @@ class PutIn:
 
 
 @dataclass(frozen=True)
-class Stack:
+class Stack(_Carrying):
     """Put one thing on top of another and leave it there."""
 
     item: str
@@ -178,15 +200,8 @@ class Stack:
     def names(self) -> tuple[str, ...]:
         return (self.item, self.base)
 
-    @property
-    def env(self) -> EnvConfig:
-        return _carrying(self.max_steps)
-
     def suits(self, name: str, asset: Asset) -> bool:
-        return name != self.item or _is_liftable(asset)
-
-    def start(self, robot: str, layout: SceneLayout, model: mujoco.MjModel) -> Mapping[str, object]:
-        return {}
+        return name != self.item or is_liftable(asset)
 
     def bind(self, model: mujoco.MjModel, data: mujoco.MjData, layout: SceneLayout) -> BoundTask:
         item, base = layout.placed(self.item), layout.placed(self.base)
@@ -212,7 +227,7 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class Insert:
+class Insert(_Carrying):
     """Put the tip of one thing into a fitting hole of another."""
 
     item: str
@@ -232,23 +247,23 @@ class Insert:
     def names(self) -> tuple[str, ...]:
         return (self.item, self.socket)
 
-    @property
-    def env(self) -> EnvConfig:
-        return _carrying(self.max_steps)
-
     def suits(self, name: str, asset: Asset) -> bool:
         if name == self.item:
-            return _is_liftable(asset) and _has(asset, "tip")
-        return name != self.socket or _has(asset, "opening")
+            return is_liftable(asset) and has_affordance(asset, "tip")
+        return name != self.socket or has_affordance(asset, "opening")
 
-    def start(self, robot: str, layout: SceneLayout, model: mujoco.MjModel) -> Mapping[str, object]:
-        return {}
+    def fit(self, choices: Sequence[Choice]) -> Sequence[Choice]:
+        """The item is made as slim as the socket's hole wants it."""
+        assets = {one.object.name: one.asset for one in choices}
+        item, socket = assets[self.item], assets[self.socket]
+        asset = slimmed(item, affordance_site(item, "tip"), socket, affordance_site(socket, "opening"), self.depth_m)
+        return [replace(one, asset=asset) if one.object.name == self.item else one for one in choices]
 
     def bind(self, model: mujoco.MjModel, data: mujoco.MjData, layout: SceneLayout) -> BoundTask:
         item, socket = layout.placed(self.item), layout.placed(self.socket)
         tip, hole = (
-            site_frame(model, data, _affordance(item, "tip")),
-            site_frame(model, data, _affordance(socket, "opening")),
+            site_frame(model, data, affordance_site(item, "tip")),
+            site_frame(model, data, affordance_site(socket, "opening")),
         )
 
         def inserted(arm: ArmState) -> bool:
@@ -256,19 +271,8 @@ class Insert:
             local = rotation.reshape(3, 3).T @ (tip()[0] - position)
             return bool(np.linalg.norm(local[:2]) < self.lateral_m and local[2] < -self.depth_m)
 
-        frames = _carried(model, data, item, _affordance(socket, "opening"))
+        frames = _carried(model, data, item, affordance_site(socket, "opening"))
         return BoundTask({**frames, "tip": tip}, {}, inserted)
-
-
-def _carrying(max_steps: int) -> EnvConfig:
-    return EnvConfig(
-        action=("x", "y", "z", "rz", "gripper"),
-        translation_m=0.025,
-        rotation_rad=0.15,
-        max_steps=max_steps,
-        gripper_hold_s=0.4,
-        objects=("item", "target"),
-    )
 
 
 def _carried(
@@ -282,22 +286,6 @@ def _carried(
         "grasp": site_frame(model, data, grasp) if grasp else centre,
         "target": site_frame(model, data, target) if isinstance(target, str) else target,
     }
-
-
-def _affordance(placed: PlacedAsset, kind: AffordanceKind) -> str:
-    for one in placed.affordances:
-        if one.kind == kind:
-            return one.site
-    have = ", ".join(sorted({one.kind for one in placed.affordances})) or "none"
-    raise ConfigError(f"{placed.name} ({placed.asset}) has no {kind}; its affordances: {have}")
-
-
-def _has(thing: Asset, kind: AffordanceKind) -> bool:
-    return any(one.kind == kind for one in thing.affordances)
-
-
-def _is_liftable(asset: Asset) -> bool:
-    return not asset.joints and _has(asset, "grasp")
 
 
 def _is_free(arm: ArmState) -> bool:

@@ -524,6 +524,20 @@ def test_noise_is_executed_and_the_experts_action_kept_as_what_was_meant(tmp_pat
     made.env.close()
 
 
+def test_pegs_of_a_family_go_into_its_sockets(tmp_path: Path) -> None:
+    """The twins of a thing and its socket are drawn one by one, and a plain box is the peg that is seen."""
+    peg, socket = Peg("square", 0.024, 0.06, 0.03, 0.03).asset("peg"), Socket("square", 0.027, 0.04).asset("socket")
+    first = replace(standing("object_0", peg.half_extents_m, 0.45, -0.12, 0.3), category="peg")
+    second = replace(standing("object_1", socket.half_extents_m, 0.5, 0.12, -0.5), category="socket")
+    scene = bench(first, second)
+    assert "insert:object_0:object_1" in suggestions(scene)
+    task = read_task("insert:object_0:object_1", scene)
+    (folder,) = generate_scenes(Order(scene, {}, task, Recipe(Twin(), Physics(), 1), tmp_path))
+    env = make_cousin_env(folder, task)
+    assert solve(env, task, 1)
+    env.close()
+
+
 def test_the_insert_expert_puts_a_peg_into_its_socket(tmp_path: Path) -> None:
     peg, socket = Peg("square", 0.024, 0.06, 0.03, 0.03).asset("peg"), Socket("square", 0.027, 0.04).asset("socket")
     first = standing("peg", peg.half_extents_m, 0.45, -0.12)
