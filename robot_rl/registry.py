@@ -236,7 +236,7 @@ class Registry:
 
     def _copy(self, run_dir: Path, checkpoint: Path) -> tuple[Identity, Path]:
         """(what it is, copied checkpoint below the registry): what acting needs, laid out as a run."""
-        partial = self.folder / "policies" / f".partial_{os.getpid()}"
+        partial = self.folder / "policies" / ".partial"  # one change at a time: a killed one left it
         shutil.rmtree(partial, ignore_errors=True)
         inner = partial / "checkpoints" / checkpoint.name
         inner.mkdir(parents=True)

@@ -120,7 +120,9 @@ def test_a_change_may_be_made_of_several(tmp_path):
 def test_an_event_that_nothing_points_to_has_not_happened(tmp_path):
     """Killed between the event's file and the pointer: the state is the old one, and the number is not used again."""
     registry = Registry(tmp_path / "service")
+    (registry.folder / "policies" / ".partial" / "checkpoints").mkdir(parents=True)
     first = promote(registry, tmp_path, "first")
+    assert not list((registry.folder / "policies").glob(".*"))
     pointer = (registry.folder / "in_service.json").read_text()
     promote(registry, tmp_path, "second")
     (registry.folder / "in_service.json").write_text(pointer)
