@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robot_rl import losses
+from robot_rl import offline_losses
 from robot_rl.algorithms.flat import FlatAdam, FlatParameters
 from robot_rl.algorithms.networks import Augment
 from robot_rl.algorithms.td3_bc import TD3BC, RegularisedConfig
@@ -88,11 +88,11 @@ class A2PR(TD3BC):
         with torch.no_grad():
             offered = self._offer(features).view_as(known)
             offered_advantage = self.values_of(data.observation, data.policy.goal, offered).amin(0) - v
-        better, weight = losses.better_action(known, offered, advantage, offered_advantage)
+        better, weight = offline_losses.better_action(known, offered, advantage, offered_advantage)
         chunk = self.propose(data.observation, data.policy.goal)
-        distance = weight * losses.chunk_distance(chunk[:, : self.critic.horizon], better)
+        distance = weight * offline_losses.chunk_distance(chunk[:, : self.critic.horizon], better)
         q = self.values_of(data.observation, data.policy.goal, chunk).amin(0)
-        loss = losses.regularised_policy_loss(q, distance, self.a2pr.weight)
+        loss = offline_losses.regularised_policy_loss(q, distance, self.a2pr.weight)
         metrics = {"distance": distance.mean(), "policy_q": q.mean(), "vae_loss": vae_loss}
         return loss, {name: value.detach() for name, value in metrics.items()} | {"imitated": weight.mean()}
 
@@ -101,8 +101,8 @@ class A2PR(TD3BC):
         mean, log_std = self._vae.encode(features, chunk.flatten(1))
         noise = torch.randn(mean.shape, generator=self.generator, device=self.device)
         decoded = self._vae.decode(features, mean + log_std.exp() * noise)
-        error = losses.chunk_distance(decoded.view_as(chunk), chunk)
-        loss = losses.advantage_vae_loss(error, mean, log_std, advantage, self.a2pr.kl_weight)
+        error = offline_losses.chunk_distance(decoded.view_as(chunk), chunk)
+        loss = offline_losses.advantage_vae_loss(error, mean, log_std, advantage, self.a2pr.kl_weight)
         self._vae_adam.minimise(loss)
         return loss
 

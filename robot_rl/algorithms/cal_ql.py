@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from robot_rl import losses
+from robot_rl import offline_losses
 from robot_rl.algorithms.networks import Augment, TensorObservation
 from robot_rl.algorithms.offline import AWR, DDPGBC, Critic, OfflineConfig, OfflineRL
 from robot_rl.algorithms.value_windows import ValueWindows
@@ -65,7 +65,7 @@ class CalQL(OfflineRL):
         outputs = critic.q(features, data.action)
         q, v = head.value(outputs), critic.v(features)
         policy = self._values(critic, features, torch.cat([here, there], 1))
-        gap = losses.conservative_gap(
+        gap = offline_losses.conservative_gap(
             self._values(critic, features, chance), policy, q, data.returns_to_go if self.cal_ql.calibrated else None
         )
         aim = policy.detach()[:, :, : self.cal_ql.draws].amin(0).mean(1)

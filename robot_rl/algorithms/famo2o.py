@@ -15,7 +15,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from robot_rl import losses
+from robot_rl import losses, offline_losses
 from robot_rl.algorithms.imitation import TensorWindows
 from robot_rl.algorithms.iql import IQL, IQLConfig
 from robot_rl.algorithms.networks import Augment, TensorObservation
@@ -70,7 +70,7 @@ class FamO2O(IQL):
     def policy_loss(self, data: ValueWindows) -> tuple[Tensor, dict[str, Tensor]]:
         advantage = self.advantage(data)
         coefficient = self.family.draw(len(advantage), self.generator)
-        weight = losses.awr_weight(advantage, 1.0 / coefficient, self.largest)
+        weight = offline_losses.awr_weight(advantage, 1.0 / coefficient, self.largest)
         imitation = self.family.family_loss(data.policy.weighted(weight), coefficient)
         chunk, chosen = self.family.balanced(data.observation, data.policy.goal)
         q = self.values_of(data.observation, data.policy.goal, chunk).amin(0)

@@ -22,7 +22,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from robot_rl import losses
+from robot_rl import offline_losses
 from robot_rl.algorithms.iql import IQL, IQLConfig
 from robot_rl.algorithms.networks import Augment
 from robot_rl.algorithms.offline import AWR, Critic
@@ -93,11 +93,13 @@ class FISOR(IQL):
             risk = self._risk(data)
             next_value = head.value(net.v(net.features(data.next_observation, data.goal))).clamp(-LARGEST, LARGEST)
             known = data.policy.mask[:, : net.horizon]
-            target = losses.feasibility_target(data.violation, known, next_value, data.terminated, self.fisor.discount)
+            target = offline_losses.feasibility_target(
+                data.violation, known, next_value, data.terminated, self.fisor.discount
+            )
         features = net.features(data.observation, data.goal)
         v, q = net.v(features), net.q(features, data.action)
         value = head.value(v).detach()
-        weight = losses.reversed_expectile_weight(risk - value, self.fisor.feasibility_expectile)
+        weight = offline_losses.reversed_expectile_weight(risk - value, self.fisor.feasibility_expectile)
         loss = (weight * head.error(v, risk)).mean() + head.error(q, target).mean(1).sum()
         return loss, {"v_h": value.mean(), "q_h": risk.mean(), "infeasible": (value > 0.0).float().mean()}
 
@@ -113,7 +115,7 @@ class FISOR(IQL):
         value = net.head.value(net.v(net.features(data.observation, data.goal)))
         risk = self._risk(data)
         improving = config.extraction.weight(self.advantage(data))
-        weight = losses.feasibility_weight(value, risk, improving, config.recovery.weight(value - risk))
+        weight = offline_losses.feasibility_weight(value, risk, improving, config.recovery.weight(value - risk))
         return weight.clamp(min=LEAST_WEIGHT)
 
     def _risk(self, data: ValueWindows) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Literal, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from robot_rl import losses
+from robot_rl import offline_losses
 from robot_rl.algorithms.imitation import TensorWindows
 from robot_rl.algorithms.networks import Augment, TensorObservation
 from robot_rl.algorithms.offline import AWR, OfflineConfig, OfflineRL
@@ -115,7 +115,7 @@ class HIQL(OfflineRL):
         with torch.no_grad():
             known = head.value(target.values(data.observation, data.goal))
             aim = self.backup(data, head.value(target.values(data.next_observation, data.goal)))
-            weight = losses.implicit_value_weight(aim, known, self.hiql.expectile)
+            weight = offline_losses.implicit_value_weight(aim, known, self.hiql.expectile)
         outputs = online.values(data.observation, data.goal)
         return (weight * head.error(outputs, aim)).mean(1).sum(), {"v": head.value(outputs).detach().mean()}
 
@@ -193,7 +193,7 @@ class OTA(HIQL):
 
     def as_options(self, data: ValueWindows) -> ValueWindows:
         """The same windows as if an option were one step."""
-        reward, terminated = losses.option_outcome(data.goal_steps, self.option_steps)
+        reward, terminated = offline_losses.option_outcome(data.goal_steps, self.option_steps)
         discount = torch.full_like(reward, self.hiql.discount)
         return replace(data, next_observation=data.option, reward=reward, discount=discount, terminated=terminated)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robot_rl import losses
+from robot_rl import offline_losses
 from robot_rl.algorithms.networks import Augment
 from robot_rl.algorithms.offline import OfflineConfig, OfflineRL
 from robot_rl.algorithms.value_windows import ValueWindows
@@ -56,7 +56,7 @@ class IQL(OfflineRL):
         features = self.critic.features(data.observation, data.goal)
         v, q = self.critic.v(features), self.critic.q(features, data.action)
         value = head.value(v).detach()
-        v_loss = (losses.expectile_weight(aim - value, self.expectile) * head.squared().error(v, aim)).mean()
+        v_loss = (offline_losses.expectile_weight(aim - value, self.expectile) * head.squared().error(v, aim)).mean()
         q_loss = head.error(q, target).mean(1).sum()
         return v_loss + q_loss, {"v": value.mean(), "q": known.mean(), "v_loss": v_loss.detach()}
 

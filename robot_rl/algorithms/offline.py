@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from robot_rl import losses
+from robot_rl import losses, offline_losses
 from robot_rl.algorithms.flat import FlatAdam, FlatParameters
 from robot_rl.algorithms.imitation import ChunkModel, Imitation, ImitationConfig
 from robot_rl.algorithms.networks import Augment, TensorObservation
@@ -85,7 +85,7 @@ class AWR:
 
     def weight(self, advantage: Tensor) -> Tensor:
         """How much an action (B,) of such an advantage counts."""
-        return losses.awr_weight(advantage, self.temperature, self.largest)
+        return offline_losses.awr_weight(advantage, self.temperature, self.largest)
 
     def loss(self, learner: OfflineRL, data: ValueWindows) -> tuple[Tensor, dict[str, Tensor]]:
         advantage = learner.advantage(data)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from torch import Tensor, nn
 
-from robot_rl import losses
+from robot_rl import offline_losses
 from robot_rl.algorithms.networks import Augment, TensorObservation
 from robot_rl.algorithms.td3_bc import TD3BC, RegularisedConfig
 from robot_rl.algorithms.value_windows import ValueWindows
@@ -66,9 +66,9 @@ class PRDC(TD3BC):
     def policy_loss(self, data: ValueWindows) -> tuple[Tensor, dict[str, Tensor]]:
         chunk = self.propose(data.observation, data.policy.goal)
         nearest = self._nearest(data.observation, chunk)
-        distance = losses.chunk_distance(chunk[:, : self.critic.horizon], nearest)
+        distance = offline_losses.chunk_distance(chunk[:, : self.critic.horizon], nearest)
         q = self.values_of(data.observation, data.policy.goal, chunk).amin(0)
-        loss = losses.regularised_policy_loss(q, distance, self.prdc.weight)
+        loss = offline_losses.regularised_policy_loss(q, distance, self.prdc.weight)
         return loss, {"distance": distance.detach().mean(), "policy_q": q.detach().mean()}
 
     def _nearest(self, observation: TensorObservation, chunk: Tensor) -> Tensor:

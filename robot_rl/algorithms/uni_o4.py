@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robot_rl import losses
+from robot_rl import offline_losses
 from robot_rl.algorithms.dynamics import Dynamics
 from robot_rl.algorithms.flat import FlatAdam, FlatParameters
 from robot_rl.algorithms.iql import IQL, IQLConfig
@@ -170,7 +170,7 @@ class UniO4(IQL):
         state = data.observation[STATE_KEY][:, -1]
         means = torch.stack([self._mean(one, state) for one in self._members])
         mask = data.policy.mask[:, : self.critic.horizon]
-        return losses.diverse_cloning_loss(
+        return offline_losses.diverse_cloning_loss(
             means, data.policy.action[:, : self.critic.horizon], mask, self.uni_o4.disagreement
         )
 
@@ -185,8 +185,8 @@ class UniO4(IQL):
                 action = (old + self.uni_o4.spread * noise).clamp(-1.0, 1.0)
                 advantage = self._advantage_of(data, action)
             new = self._mean(member, state)
-            log_ratio = losses.log_gaussian_ratio(action, new, old, self.uni_o4.spread)
-            found.append(losses.clipped_surrogate(log_ratio, advantage, self.uni_o4.clip))
+            log_ratio = offline_losses.log_gaussian_ratio(action, new, old, self.uni_o4.spread)
+            found.append(offline_losses.clipped_surrogate(log_ratio, advantage, self.uni_o4.clip))
         return torch.stack(found).sum()
 
     def _advantage_of(self, data: ValueWindows, chunk: Tensor) -> Tensor:

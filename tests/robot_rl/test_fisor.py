@@ -14,7 +14,7 @@ from policies.feasibility import FeasibleCriticConfig
 from policies.gcbc import GCBCConfig
 from policies.inputs import InputConfig
 from policies.values import ChunkCriticConfig
-from robot_rl import losses
+from robot_rl import offline_losses
 from robot_rl.algorithms.fisor import LEAST_WEIGHT, FISORConfig
 from robot_rl.algorithms.iql import IQLConfig
 from robot_rl.algorithms.offline import AWR
@@ -35,7 +35,7 @@ def tensor(*values):
 def test_the_target_by_hand():
     """One step: 0.1 h + 0.9 max(h, V). Rows: worse to come, worst is now, the end (whose own violation counts)."""
     violation = torch.tensor([[-1.0, 0.3], [0.8, -1.0], [-1.0, 0.5]])
-    target = losses.feasibility_target(
+    target = offline_losses.feasibility_target(
         violation, torch.ones(3, 1), tensor(0.4, -0.2, -9.0), tensor(0.0, 0.0, 1.0), DISCOUNT
     )
     torch.testing.assert_close(target, tensor(-0.1 + 0.36, 0.08 + 0.72, -0.1 + 0.45))
@@ -45,21 +45,21 @@ def test_the_target_of_several_actions_is_that_of_one_after_the_other():
     violation = torch.tensor([[-1.0, 0.5, -0.6, -0.8]]).repeat(2, 1)
     known = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])  # the second was cut short after two
     violation[1, 3] = violation[1, 2]
-    target = losses.feasibility_target(violation, known, tensor(0.1, 0.1), tensor(0.0, 0.0), DISCOUNT)
+    target = offline_losses.feasibility_target(violation, known, tensor(0.1, 0.1), tensor(0.0, 0.0), DISCOUNT)
     third = 0.1 * -0.6 + 0.9 * 0.1
     wanted = []
     for following in (third, 0.1):
         second = 0.1 * 0.5 + 0.9 * max(0.5, following)
         wanted.append(0.1 * -1.0 + 0.9 * max(-1.0, second))
     torch.testing.assert_close(target, tensor(*wanted))
-    ended = losses.feasibility_target(violation[1:], known[1:], tensor(9.0), tensor(1.0), DISCOUNT)
+    ended = offline_losses.feasibility_target(violation[1:], known[1:], tensor(9.0), tensor(1.0), DISCOUNT)
     torch.testing.assert_close(ended, tensor(0.1 * -1.0 + 0.9 * (0.1 * 0.5 + 0.9 * 0.5)))
 
 
 def test_the_reversed_expectile_goes_to_the_least():
     """Of values 0 and 1, alike often: 0.9 (v - 0) = 0.1 (1 - v), so v = 0.1; the plain one is 0.9."""
     drawn = torch.tensor([0.0, 1.0])
-    for weigh, wanted in ((losses.reversed_expectile_weight, 0.1), (losses.expectile_weight, 0.9)):
+    for weigh, wanted in ((offline_losses.reversed_expectile_weight, 0.1), (offline_losses.expectile_weight, 0.9)):
         v = torch.tensor(wanted, requires_grad=True)
         (weigh(drawn - v.detach(), 0.9) * (drawn - v).square()).mean().backward()
         assert v.grad is not None and abs(float(v.grad)) < 1e-6
@@ -67,7 +67,9 @@ def test_the_reversed_expectile_goes_to_the_least():
 
 def test_weights_by_hand():
     """Stays safe, leaves safety, recovers."""
-    weight = losses.feasibility_weight(tensor(-1, -1, 1), tensor(0.0, 0.1, 0.5), tensor(2, 2, 2), tensor(3, 3, 3))
+    weight = offline_losses.feasibility_weight(
+        tensor(-1, -1, 1), tensor(0.0, 0.1, 0.5), tensor(2, 2, 2), tensor(3, 3, 3)
+    )
     assert weight.tolist() == [2.0, 0.0, 3.0]
 
 
@@ -221,7 +223,7 @@ def test_iterated_targets_find_the_feasible_set_of_the_chain():
         for a in (-1.0, 1.0):
             to = torch.tensor([step(x, a) for x in range(7)])
             pair, at_end = torch.stack([h, h[to]], 1), (to == 6).float()
-            each.append(losses.feasibility_target(pair, torch.ones(7, 1), value[to], at_end, DISCOUNT))
+            each.append(offline_losses.feasibility_target(pair, torch.ones(7, 1), value[to], at_end, DISCOUNT))
         value = torch.stack(each).amin(0)
     torch.testing.assert_close(value, SAFE)
 

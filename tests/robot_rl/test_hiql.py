@@ -14,7 +14,7 @@ from policies.gcbc import GCBCConfig
 from policies.hiql import HIQLCriticConfig, HIQLPolicyConfig, on_sphere
 from policies.inputs import InputConfig, InputTokens
 from policies.words import WordsConfig
-from robot_rl import losses
+from robot_rl import losses, offline_losses
 from robot_rl.algorithms.hiql import HIQLConfig, OTAConfig
 from robot_rl.algorithms.imitation import ImitationConfig
 from robot_rl.algorithms.offline import AWR
@@ -155,13 +155,13 @@ def test_targets_of_options_by_hand():
 
 
 def test_an_option_ends_at_its_goal_and_costs_one_however_long_it_took():
-    reward, ended = losses.option_outcome(torch.tensor([0, 1, 3, 4, -1]), 3)
+    reward, ended = offline_losses.option_outcome(torch.tensor([0, 1, 3, 4, -1]), 3)
     assert reward.tolist() == [0, -1, -1, -1, -1] and ended.tolist() == [1, 1, 1, 0, 0]
 
 
 def test_the_weight_of_an_error_is_decided_by_the_least_target_and_the_mean_value():
     target, known = torch.tensor([[1.0, -1.0], [3.0, 5.0]]), torch.tensor([[0.0, 0.0], [1.0, 0.0]])
-    assert losses.implicit_value_weight(target, known, 0.9).tolist() == pytest.approx([0.9, 0.1])
+    assert offline_losses.implicit_value_weight(target, known, 0.9).tolist() == pytest.approx([0.9, 0.1])
 
 
 def test_goals_are_told_as_points_on_a_sphere():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from robot_rl import losses
+from robot_rl import losses, offline_losses
 
 F64 = torch.float64
 
@@ -194,7 +194,7 @@ def test_gradients_agree_with_finite_differences():
 def test_cloning_where_every_weight_underflows_teaches_nothing():
     """Advantages far below AWR's temperature: no division of nothing by nothing."""
     mean = torch.ones(2, 3, requires_grad=True)
-    weight = losses.awr_weight(torch.tensor([-20.0, -30.0]), 0.1, 100.0)
+    weight = offline_losses.awr_weight(torch.tensor([-20.0, -30.0]), 0.1, 100.0)
     loss = losses.cloning_loss(mean, torch.zeros(2, 3), weight)
     (gradient,) = torch.autograd.grad(loss, mean)
     assert float(weight.sum()) == 0.0 and float(loss.detach()) == 0.0 and not gradient.any()

@@ -10,7 +10,7 @@ from torch import nn
 
 from data.windows import WindowConfig, WindowSampler
 from policies.family import FamilyConfig
-from robot_rl import losses
+from robot_rl import offline_losses
 from robot_rl.algorithms.a2pr import A2PRConfig
 from robot_rl.algorithms.dynamics import Dynamics
 from robot_rl.algorithms.famo2o import FamO2OConfig
@@ -110,20 +110,20 @@ def test_prdc_by_hand():
 def test_the_better_of_two_actions_by_hand():
     known, offered = torch.full((4, 1, 1), 0.1), torch.full((4, 1, 1), 0.7)
     advantage, other = torch.tensor([1.0, 1.0, -1.0, -2.0]), torch.tensor([2.0, -1.0, 0.0, -1.0])
-    better, weight = losses.better_action(known, offered, advantage, other)
+    better, weight = offline_losses.better_action(known, offered, advantage, other)
     assert better.flatten().tolist() == pytest.approx([0.7, 0.1, 0.7, 0.7])
     assert weight.tolist() == [2.0, 1.0, 1.0, 0.0]
 
 
 def test_the_autoencoders_loss_by_hand():
     mean, log_std = torch.tensor([[0.5, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, math.log(2.0)], [0.0, 0.0]])
-    loss = losses.advantage_vae_loss(torch.tensor([3.0, 5.0]), mean, log_std, torch.tensor([0.1, -0.1]), 0.5)
+    loss = offline_losses.advantage_vae_loss(torch.tensor([3.0, 5.0]), mean, log_std, torch.tensor([0.1, -0.1]), 0.5)
     divergence = (0.5 * 0.25 + 0.5 * (4.0 - 1.0 - 2.0 * math.log(2.0))) / 4.0
     assert float(loss) == pytest.approx(3.0 / 2.0 + 0.5 * divergence)
     exact = torch.distributions.kl_divergence(
         torch.distributions.Normal(0.5, 2.0), torch.distributions.Normal(0.0, 1.0)
     )
-    one = losses.advantage_vae_loss(
+    one = offline_losses.advantage_vae_loss(
         torch.zeros(1), torch.tensor([[0.5]]), torch.tensor([[math.log(2.0)]]), torch.ones(1), 1.0
     )
     assert float(one) == pytest.approx(float(exact))
@@ -186,17 +186,17 @@ def test_famo2o_by_hand():
 
 def test_a_ratio_of_gaussians_and_its_clipping_by_hand():
     action, new, old = (torch.tensor([[[one]], [[one]]]) for one in (0.5, 0.3, 0.1))
-    log_ratio = losses.log_gaussian_ratio(action, new, old, 0.2)
+    log_ratio = offline_losses.log_gaussian_ratio(action, new, old, 0.2)
     normal = [torch.distributions.Normal(one, 0.2).log_prob(torch.tensor(0.5)) for one in (0.3, 0.1)]
     assert float(log_ratio[0]) == pytest.approx(float(normal[0] - normal[1]), rel=1e-5)
     ratio = math.exp(float(log_ratio[0]))  # 4.5: what is gained is clipped, what is lost is not
-    loss = losses.clipped_surrogate(log_ratio, torch.tensor([2.0, -3.0]), 0.25)
+    loss = offline_losses.clipped_surrogate(log_ratio, torch.tensor([2.0, -3.0]), 0.25)
     assert float(loss) == pytest.approx(-(1.25 * 2.0 - ratio * 3.0) / 2.0, rel=1e-5)
 
 
 def test_diverse_cloning_by_hand():
     means = torch.tensor([0.0, 0.1, 0.5]).view(3, 1, 1, 1).requires_grad_()
-    loss = losses.diverse_cloning_loss(means, torch.full((1, 1, 1), 0.2), torch.ones(1, 1), 0.5)
+    loss = offline_losses.diverse_cloning_loss(means, torch.full((1, 1, 1), 0.2), torch.ones(1, 1), 0.5)
     assert float(loss.detach()) == pytest.approx(0.04 + 0.01 + 0.09 - 0.5 * (0.01 + 0.01 + 0.16), rel=1e-5)
     (slope,) = torch.autograd.grad(loss, means)
     wanted = [2 * (-0.2) - 0.5 * 2 * (-0.1), 2 * (-0.1) - 0.5 * 2 * 0.1, 2 * 0.3 - 0.5 * 2 * 0.4]

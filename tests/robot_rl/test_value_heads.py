@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from robot_rl import losses
+from robot_rl import offline_losses
 from robot_rl.errors import ConfigError
 from robot_rl.value_heads import ClassHead, ScalarHead
 
@@ -41,26 +41,28 @@ def test_the_classes_tell_the_value_that_they_were_taught(target):
 def test_the_expectile_weight_gives_the_expectile():
     target = torch.tensor([0.0, 0.0, 0.0, 1.0])
     value = 0.75  # of the expectile 0.9: 0.9 (1 - v) = 0.1 * 3 v
-    slope = losses.expectile_weight(target - value, 0.9) * (target - value)
+    slope = offline_losses.expectile_weight(target - value, 0.9) * (target - value)
     assert float(slope.sum()) == pytest.approx(0.0, abs=1e-7)
 
 
 def test_awr_weights_grow_with_the_advantage_up_to_a_limit():
-    weight = losses.awr_weight(torch.tensor([-0.1, 0.0, 0.1, 5.0]), temperature=0.1, largest=100.0)
+    weight = offline_losses.awr_weight(torch.tensor([-0.1, 0.0, 0.1, 5.0]), temperature=0.1, largest=100.0)
     torch.testing.assert_close(weight, torch.tensor([math.exp(-1), 1.0, math.e, 100.0]))
 
 
 def test_the_conservative_gap_by_hand():
     chance, policy, data = torch.tensor([[[1.0]]]), torch.tensor([[[2.0, 0.0]]]), torch.tensor([[0.5]])
-    gap = losses.conservative_gap(chance, policy, data)
+    gap = offline_losses.conservative_gap(chance, policy, data)
     assert float(gap) == pytest.approx(math.log(sum(map(math.exp, (1, 2, 0, 0.5)))) - 0.5)
-    floored = losses.conservative_gap(chance, policy, data, torch.tensor([1.5]))
+    floored = offline_losses.conservative_gap(chance, policy, data, torch.tensor([1.5]))
     assert float(floored) == pytest.approx(math.log(sum(map(math.exp, (1, 2, 1.5, 0.5)))) - 0.5)
 
 
 def test_what_is_below_the_floor_is_not_pushed_down():
     policy = torch.tensor([[[2.0, 0.0]]], requires_grad=True)
-    losses.conservative_gap(torch.tensor([[[1.0]]]), policy, torch.tensor([[0.5]]), torch.tensor([1.0])).backward()
+    offline_losses.conservative_gap(
+        torch.tensor([[[1.0]]]), policy, torch.tensor([[0.5]]), torch.tensor([1.0])
+    ).backward()
     assert policy.grad is not None
     assert policy.grad[0, 0, 0] > 0.0 and policy.grad[0, 0, 1] == 0.0
 
