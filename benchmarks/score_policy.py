@@ -101,7 +101,7 @@ def main() -> int:
         data = args.work / "play" / f"{task}_{size.play_episodes}"
         _robot_rl("play", task, "--episodes", str(size.play_episodes), "--out", str(data), "--jobs", str(args.jobs))
     jobs = [
-        Job(task, arm, overrides, seed, updates, size, args.device, args.work)
+        Job(task, arm, overrides, seed, updates, size, args.device, args.work, args.width)
         for task in tasks
         for arm, overrides in arms(task, args.width).items()
         for seed in seeds
@@ -127,10 +127,12 @@ class Job:
     size: Size
     device: str
     work: Path
+    width: int | None
 
     @property
     def run_dir(self) -> Path:
-        return self.work / f"{self.task}_{self.size.play_episodes}_{self.arm}_{self.updates}_seed{self.seed}"
+        arm = f"{self.arm}_width{self.width}" if self.width and self.arm == "beso" else self.arm
+        return self.work / f"{self.task}_{self.size.play_episodes}_{arm}_{self.updates}_seed{self.seed}"
 
 
 def run_job(job: Job) -> list[dict[str, Any]]:
