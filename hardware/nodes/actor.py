@@ -208,7 +208,7 @@ class ActorNode(ManagedNode[C]):
         none = "no episode is under way"
         self.create_service(Trigger, "~/pause", answer(runner.pause))
         self.create_service(Trigger, "~/resume", answer(runner.resume))
-        self.create_service(Trigger, "~/start_episode", answer(runner.permit))
+        self.create_service(Trigger, "~/start_episode", answer(runner.permit, "no episode waits for a start"))
         self.create_service(Trigger, "~/end_episode", answer(lambda: runner.judge(Verdict.FAILURE), none))
         self.create_service(SetBool, "~/set_intervention", self._set_intervention)
         self.create_service(Trigger, "~/undo_episode", answer(lambda: runner.judge(Verdict.DISCARD), none))
