@@ -77,7 +77,7 @@ class PersonConfig:
     """Time in control without progress after which the person ends the episode as a failure."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "hand_speed", "approach_steps", "noise_tau_s", "give_up_s")
+        check_positive(self, "hand_speed", "approach_steps", "noise_tau_s")
         for name, value in vars(self).items():
             if not value >= 0:
                 raise ConfigError(f"{name} must not be negative, got {value}")

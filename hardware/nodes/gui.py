@@ -87,7 +87,7 @@ class GuiNode(ManagedNode[GuiConfig]):
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.create_subscription(String, "training/episode", self._on_episode, 100)
         self.create_subscription(String, "training/metrics", self._on_metrics, 10)
-        self._phases = self.create_subscription(String, PHASE, self._on_phase, PHASE_QOS)
+        self.create_subscription(String, PHASE, self._on_phase, PHASE_QOS)
         self.create_timer(1.0 / config.joy_rate_hz, self._tick)
         self.get_logger().info(f"open {self.gui.url}")
 
@@ -210,7 +210,7 @@ class GuiNode(ManagedNode[GuiConfig]):
 
     def _judge(self, label: Label) -> None:
         name, episode = label.verdict.value, self._now_under_way
-        if episode is None or episode.state != "run" or not self.count_publishers(self._phases.topic_name):
+        if episode is None or episode.state != "run" or not self.publishers_of(PHASE):
             self.gui.show_message(f"{name}: no episode is under way", is_error=True)
             return
         self._verdicts.publish(String(data=name))
