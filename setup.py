@@ -10,7 +10,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).resolve().parent
 NAME = "robot_rl"
 TOP_LEVEL = ("robot_rl", "sim", "hardware", "policies", "data")
-NODES = ("sim_robot", "guard", "gui", "person", "learner", "actor", "deploy", "realsense", "arm", "twin")
+NODES = ("sim_robot", "guard", "gui", "person", "learner", "actor", "hand", "deploy", "realsense", "arm", "twin")
 
 VERSION = re.search(r'__version__ = "([^"]+)"', (ROOT / NAME / "__init__.py").read_text())
 assert VERSION, "robot_rl/__init__.py lost its __version__"

@@ -129,7 +129,7 @@ class RobotEnv(gym.Env[Any, Any]):
         self.rate_hz = config.rate_hz
         self.action_spec = config.action_spec
         self.observation_spec = config.observation_spec
-        self._arm_axes = [ACTION_NAMES.index(name) for name in self.action_spec.names if name != "gripper"]
+        self._arm_axes = arm_axes(self.action_spec)
         self.action_space = self.action_spec.space()
         self.observation_space = self.observation_spec.space()
         self._origin = frames.IDENTITY
@@ -163,14 +163,14 @@ class RobotEnv(gym.Env[Any, Any]):
         self.action_spec.check(action)
         action = np.clip(action, -1.0, 1.0)
         before = self.snapshot().arm
-        reference = self._reference(before.pose_base_tcp)
+        reference = leashed(before.pose_base_tcp, self._target_pose, self.action_spec)
         wish = self._gripper_wish(action)
-        self.world.arm.command(ArmTarget(before.stamp_s, self._moved(reference, action), wish, source))
+        self.world.arm.command(ArmTarget(before.stamp_s, moved(reference, action, self.action_spec), wish, source))
         executed_target = self.world.advance(1.0 / self.rate_hz)
         was_gripper_target = self._gripper_target
         if executed_target is None:
             executed = action
-            self._target_pose, self._gripper_target = self._moved(reference, action), wish
+            self._target_pose, self._gripper_target = moved(reference, action, self.action_spec), wish
         else:
             executed = self._executed(reference, executed_target, action)
             self._target_pose = executed_target.pose_base_tcp
@@ -212,22 +212,6 @@ class RobotEnv(gym.Env[Any, Any]):
     def _sense(self) -> Snapshot:
         self._snapshot = Snapshot(self.world.arm.state(), self.world.task_state())
         return self._snapshot
-
-    def _reference(self, measured: FloatArray) -> FloatArray:
-        """The last target, pulled back to within the leash of the measured pose (7,)."""
-        spec = self.action_spec
-        lead = frames.relative(measured, self._target_pose)
-        translation = _shorten(lead[:3], LEASH_STEPS * spec.translation_m)
-        rotation = _shorten(frames.quat_to_rotvec(lead[3:]), LEASH_STEPS * spec.rotation_rad)
-        return frames.compose(measured, np.concatenate([translation, frames.rotvec_to_quat(rotation)]))
-
-    def _moved(self, reference: FloatArray, action: FloatArray) -> FloatArray:
-        """`reference` (7,) moved by the action's arm elements, in its own frame."""
-        spec = self.action_spec
-        delta = np.zeros(6)
-        delta[self._arm_axes] = action[: spec.arm_dim]
-        rotation = frames.rotvec_to_quat(delta[3:] * spec.rotation_rad)
-        return frames.compose(reference, np.concatenate([delta[:3] * spec.translation_m, rotation]))
 
     def _executed(self, reference: FloatArray, target: ArmTarget, action: FloatArray) -> FloatArray:
         """`action` with the arm elements that would have asked for `target`."""
@@ -275,6 +259,27 @@ class RobotEnv(gym.Env[Any, Any]):
         for name in config.cameras:
             observation[IMAGE_PREFIX + name] = self.world.cameras[name].read().color
         return observation
+
+
+def leashed(measured: FloatArray, target: FloatArray, spec: ActionSpec) -> FloatArray:
+    """`target` (7,), pulled back to within `LEASH_STEPS` of the measured pose (7,), both in the base frame."""
+    lead = frames.relative(measured, target)
+    translation = _shorten(lead[:3], LEASH_STEPS * spec.translation_m)
+    rotation = _shorten(frames.quat_to_rotvec(lead[3:]), LEASH_STEPS * spec.rotation_rad)
+    return frames.compose(measured, np.concatenate([translation, frames.rotvec_to_quat(rotation)]))
+
+
+def moved(reference: FloatArray, action: FloatArray, spec: ActionSpec) -> FloatArray:
+    """`reference` (7,) moved by the arm elements of `action` (A,), in its own frame."""
+    delta = np.zeros(6)
+    delta[arm_axes(spec)] = action[: spec.arm_dim]
+    rotation = frames.rotvec_to_quat(delta[3:] * spec.rotation_rad)
+    return frames.compose(reference, np.concatenate([delta[:3] * spec.translation_m, rotation]))
+
+
+def arm_axes(spec: ActionSpec) -> list[int]:
+    """Indices of the action's arm elements in x y z rx ry rz."""
+    return [ACTION_NAMES.index(name) for name in spec.names if name != "gripper"]
 
 
 def _shorten(vector: FloatArray, longest: float) -> FloatArray:

@@ -84,6 +84,7 @@ class Learner:
         self.config = config
         self.updates = 0
         self.metrics: Mapping[str, Tensor] = {}
+        """The newest value of each: not every update tells all of them."""
         self._learning = False
 
     def receive(self, event: Event) -> None:
@@ -111,7 +112,7 @@ class Learner:
     def update(self) -> None:
         """One gradient step, whether or not it is due (see `due`). Ctrl-C waits for its end."""
         with uninterrupted():
-            self.metrics = self.algorithm.update(self.memory.sample(self.config.batch_size))
+            self.metrics = {**self.metrics, **self.algorithm.update(self.memory.sample(self.config.batch_size))}
             self.updates += 1
 
     def scalars(self) -> dict[str, float]:

@@ -2,8 +2,9 @@
 
 Rules, so that every study can be repeated (the seed is a parameter):
 
-1. The person sees the world `reaction_s` late and acts on what was seen then.
-2. The hand moves at most `hand_speed` of the arm's full speed per axis, slows down in proportion to
+1. The person sees the world `reaction_s` late (to the next control step) and acts on what was seen then. An episode's
+   start state has been seen before it begins.
+2. The hand moves at most `hand_speed` of the arm's full speed per axis (and its shake), slows down in proportion to
    what is left of the way within `approach_steps` full steps of its goal (a late reaction would make
    a faster hand overshoot), and shakes: a first-order (Ornstein-Uhlenbeck) noise of standard
    deviation `hand_noise` and correlation time `noise_tau_s`.
@@ -11,7 +12,8 @@ Rules, so that every study can be repeated (the seed is a parameter):
 4. Demonstrating, the person is engaged for the whole episode.
 5. Supervising, the person takes over when the task has not come `progress_step` further for
    `patience_s`, or has fallen back by `setback` from the best reached; and hands back after at least
-   `hold_s`, once the task is `handback_gain` further than when they took over.
+   `hold_s`, once the task is `handback_gain` further than when they took over. From the `last_takeover`-th take-over of
+   an episode on they keep control to its end.
 6. In control, the person gives up (the episode is a failure) when the task has not come `progress_step` further
    than ever since they took over for `give_up_s`: an object that lies where the hand cannot fetch it.
 """
@@ -26,6 +28,8 @@ from typing import Protocol
 import numpy as np
 
 from robot_rl.env import GRIPPER_THRESHOLD
+from robot_rl.errors import ConfigError
+from robot_rl.typed import check_positive
 from robot_rl.types import ActionSpec, FloatArray, HumanInput, Snapshot, Verdict
 
 
@@ -71,6 +75,12 @@ class PersonConfig:
     """Take-over of an episode (1 is the first) after which control is not handed back any more."""
     give_up_s: float = 10.0
     """Time in control without progress after which the person ends the episode as a failure."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "hand_speed", "approach_steps", "noise_tau_s")
+        for name, value in vars(self).items():
+            if not value >= 0:
+                raise ConfigError(f"{name} must not be negative, got {value}")
 
 
 class ScriptedPerson:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,16 @@ def intervention_rate(records: Iterable[EpisodeRecord]) -> float:
     records = list(records)
     steps = sum(record.steps for record in records)
     return sum(record.interventions for record in records) / steps if steps else float("nan")
+
+
+def learning_curves(records: Sequence[EpisodeRecord]) -> dict[str, float]:
+    """Points of the learning curves after the last of `records`, episodes of learning, by TensorBoard's names."""
+    recent = records[-RECENT_EPISODES:]
+    return {
+        "episode/success_rate": success_rate(recent),
+        "episode/intervention_rate": intervention_rate(recent),
+        "episode/steps": float(recent[-1].steps),
+    }
 
 
 def duty_cycle(records: Iterable[EpisodeRecord], rate_hz: float) -> float:

@@ -46,6 +46,7 @@ class Gui:
         self._guard: GuardView | None = None
         self._guard_time = -np.inf
         self._diagnostics: dict[str, str] = {}
+        self._is_heard = True
         self._curves_shown = (-1, -np.inf)
         self._figures_shown: dict[str, str] = {}
 
@@ -85,6 +86,16 @@ class Gui:
 
     def set_guard(self, values: Mapping[str, str]) -> None:
         self._guard, self._guard_time = guard_view(values), time.monotonic()
+
+    @property
+    def is_armed(self) -> bool:
+        """Whether the guard said so a moment ago."""
+        view = self._guard_now()
+        return view is not None and view.is_armed
+
+    def set_heard(self, is_heard: bool) -> None:
+        """Whether anybody acts on what the person's hand asks for."""
+        self._is_heard = is_heard
 
     def set_diagnostics(self, source: str, values: Mapping[str, str]) -> None:
         """Values that the part `source` reports of itself; the configured ones are shown."""
@@ -158,8 +169,8 @@ class Gui:
         self._dragged = dragging
         if self._tcp is not None and not dragging:
             self._scene.follow(self._tcp)
-        view = self._guard if now - self._guard_time < STATUS_TIMEOUT_S else None
-        self._web.show_banner(banner(view, self._hand(), self._summary()))
+        shown = banner(self._guard_now(), self._hand(), self._summary())
+        self._web.show_banner(shown | {"page": self.teleop.owner or ""})
         count, shown_at = self._curves_shown
         if self.metrics.total != count and now - shown_at > CURVE_PERIOD_S:
             self._curves_shown = (self.metrics.total, now)
@@ -168,9 +179,14 @@ class Gui:
             self._figures_shown = figures
             self._panel.show_figures(figures)
 
+    def _guard_now(self) -> GuardView | None:
+        return self._guard if time.monotonic() - self._guard_time < STATUS_TIMEOUT_S else None
+
     def _hand(self) -> str:
         if self.teleop.owner is None:
             return ""
+        if not self._is_heard:
+            return "taken over, but nobody listens: no actor is running"
         if self.teleop.dragging:
             return "steered by dragging"
         return "taken over, T gives back" if self.teleop.latched else "steered by keys"

@@ -105,6 +105,8 @@ class GuiConfig:
     """Service (Trigger) that brings arm and objects to a start state, or that hears that a person has done so."""
     reset_label: str = "Reset"
     """Of its button."""
+    reset_while_armed: bool = False
+    """Whether that service may be called while the guard is armed. It may not where it makes the measured pose jump."""
     start_episode_service: str = "actor/start_episode"
     """Service (Trigger) that starts the next episode; empty hides the button."""
     end_episode_service: str = "actor/end_episode"

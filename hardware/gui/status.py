@@ -27,6 +27,10 @@ class GuardView:
     reason: str
     rejections: int
 
+    @property
+    def is_armed(self) -> bool:
+        return self.state not in ("disarmed", "fault")
+
 
 def guard_view(values: Mapping[str, str]) -> GuardView:
     """From the key/values of `guard/status`; an unknown source reads as hold."""

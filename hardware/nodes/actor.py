@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from rclpy.context import Context
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
+from torch.utils.tensorboard.writer import SummaryWriter
 
 from data.recorder import EpisodeRecorder
 from hardware.nodes.episodes import EpisodeRunner, LearnerWatch, RunnerConfig
@@ -37,7 +38,7 @@ from robot_rl.apps.wiring import build_policy, node_experiment
 from robot_rl.env import EnvConfig, RobotEnv
 from robot_rl.errors import HardwareError
 from robot_rl.protocols import Subscriber
-from robot_rl.records import EpisodeLog, EpisodeRecord, duty_cycle, without_nan
+from robot_rl.records import EpisodeLog, EpisodeRecord, duty_cycle, learning_curves, without_nan
 from robot_rl.typed import to_dataclass, to_plain
 from robot_rl.types import Verdict
 
@@ -119,6 +120,7 @@ class ActorNode(ManagedNode[C]):
             env.action_spec,
             configuration=to_plain(parts.experiment),
         )
+        self._board = SummaryWriter(str(self._directory / "tensorboard"), flush_secs=10)
         log = EpisodeLog(self._directory / "episodes.jsonl", self._on_record)
         actor = Actor(
             env, parts.policy, human, parts.transport, parts.schedule, log, [self._recorder, *parts.subscribers]
@@ -191,6 +193,7 @@ class ActorNode(ManagedNode[C]):
             self.get_logger().warning(f"could not release the arm: {error}")
         self._world.close()
         self._recorder.close()
+        self._board.close()
 
     def _started(self) -> EpisodeRunner:
         assert self._runner is not None
@@ -208,7 +211,7 @@ class ActorNode(ManagedNode[C]):
         none = "no episode is under way"
         self.create_service(Trigger, "~/pause", answer(runner.pause))
         self.create_service(Trigger, "~/resume", answer(runner.resume))
-        self.create_service(Trigger, "~/start_episode", answer(runner.permit))
+        self.create_service(Trigger, "~/start_episode", answer(runner.permit, "no episode waits for a start"))
         self.create_service(Trigger, "~/end_episode", answer(lambda: runner.judge(Verdict.FAILURE), none))
         self.create_service(SetBool, "~/set_intervention", self._set_intervention)
         self.create_service(Trigger, "~/undo_episode", answer(lambda: runner.judge(Verdict.DISCARD), none))
@@ -223,6 +226,9 @@ class ActorNode(ManagedNode[C]):
 
     def _on_record(self, record: EpisodeRecord) -> None:
         runner = self._started()
+        if record.phase == "learn" and (learned := runner.actor.log.of("learn")):
+            for name, value in learning_curves(learned).items():
+                self._board.add_scalar(name, value, record.env_steps)
         if time.monotonic() - self._told_s > PROGRESS_S:
             self._told_s = time.monotonic()
             self.get_logger().info(runner.actor.progress())

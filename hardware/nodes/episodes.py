@@ -81,7 +81,7 @@ class EpisodeRunner:
         self._log = log
         self._config = config
         self._paused = config.paused
-        self._permits = 0
+        self._is_permitted = False  # by a person, for one episode
         self._is_disarmed = False  # by a person
         self._has_final_policy = False
         self._now = PhaseMessage("demo", 0, "idle")
@@ -94,9 +94,13 @@ class EpisodeRunner:
     def resume(self) -> None:
         self._paused = self._is_disarmed = False
 
-    def permit(self) -> None:
-        """While paused or disarmed: run one episode."""
-        self._permits += 1
+    def permit(self) -> bool:
+        """While paused or disarmed: run one episode; False when no episode waits for that.
+
+        Never kept for later: an old click must not move an arm that was disarmed after it.
+        """
+        self._is_permitted = self._now.state == "idle" and (self._paused or self._is_disarmed)
+        return self._is_permitted
 
     def judge(self, verdict: Verdict) -> bool:
         """End the episode under way; False when there is none."""
@@ -152,7 +156,7 @@ class EpisodeRunner:
                     raise
                 self._log.warning(f"episode broken off: {error}")
                 if isinstance(error, DisarmedError):
-                    self._is_disarmed = True
+                    self._is_disarmed, self._is_permitted = True, False
                     self._log.warning("arm the guard, or call ~/resume, to go on")
                 self.stopping.wait(1.0)
             finally:
@@ -182,10 +186,10 @@ class EpisodeRunner:
             if self._guard_status().get("armed") == "true":
                 self._is_disarmed = False
             held = self._paused or self._is_disarmed
-            allowed = not held or self._permits > 0
+            allowed = not held or self._is_permitted
             needs_learner = phase != "evaluate" and self._learner is not None and not self._learner.is_alive
             if allowed and not needs_learner:
-                self._permits = max(self._permits - 1, 0)
+                self._is_permitted = False
                 return True
             now_s = time.monotonic()
             if needs_learner and allowed and now_s - began_s > self._config.patience_s:

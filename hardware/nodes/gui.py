@@ -30,6 +30,7 @@ from hardware import ros_messages
 from hardware.gui.app import Gui
 from hardware.gui.config import GuiConfig
 from hardware.gui.panel import Label, ServiceCall
+from hardware.nodes.human import PHASE, PHASE_QOS, PhaseMessage
 from hardware.nodes.lifecycle import ManagedNode, read_robot, run
 from robot_rl.apps.wiring import node_experiment
 
@@ -79,12 +80,14 @@ class GuiNode(ManagedNode[GuiConfig]):
         self._draw_due = 0.0
         self._target_seen = self._gripper_target_seen = 0.0
         self._engaged = False
+        self._now_under_way: PhaseMessage | None = None
         self._joy = self.create_publisher(Joy, "human/joy", 1)
         self._verdicts = self.create_publisher(String, "human/verdict", 10)
         self.create_subscription(DiagnosticArray, "guard/status", self._on_guard, STATUS_QOS)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.create_subscription(String, "training/episode", self._on_episode, 100)
         self.create_subscription(String, "training/metrics", self._on_metrics, 10)
+        self.create_subscription(String, PHASE, self._on_phase, PHASE_QOS)
         self.create_timer(1.0 / config.joy_rate_hz, self._tick)
         self.get_logger().info(f"open {self.gui.url}")
 
@@ -170,6 +173,9 @@ class GuiNode(ManagedNode[GuiConfig]):
     def _on_metrics(self, message: String) -> None:
         self.gui.metrics.add_scalars(message.data)
 
+    def _on_phase(self, message: String) -> None:
+        self._now_under_way = PhaseMessage.from_json(message.data)
+
     # -- from the person ------------------------------------------------------------------------
     def _tick(self) -> None:
         if not self.active:
@@ -180,8 +186,7 @@ class GuiNode(ManagedNode[GuiConfig]):
             self._say(human.engaged, [float(value) for value in human.action])
         for request in self.gui.requests():
             if isinstance(request, Label):
-                self._verdicts.publish(String(data=request.verdict.value))
-                self.gui.show_message(f"{request.verdict.value} noted", is_error=False)
+                self._judge(request)
             else:
                 self._call(request)
         self._give_up_late_calls()
@@ -190,6 +195,7 @@ class GuiNode(ManagedNode[GuiConfig]):
             self._draw_due = now + 1.0 / self.config.scene_rate_hz
             if now - self._target_seen > TARGET_TIMEOUT_S:
                 self.gui.set_target(None)
+            self.gui.set_heard(self._joy.get_subscription_count() > 0)
             self.gui.draw()
 
     def _say(self, engaged: bool, axes: list[float]) -> None:
@@ -202,8 +208,20 @@ class GuiNode(ManagedNode[GuiConfig]):
         if self._engaged:
             self._say(False, [0.0] * self.config.teleop.spec.dim)
 
+    def _judge(self, label: Label) -> None:
+        name, episode = label.verdict.value, self._now_under_way
+        if episode is None or episode.state != "run" or not self.publishers_of(PHASE):
+            self.gui.show_message(f"{name}: no episode is under way", is_error=True)
+            return
+        self._verdicts.publish(String(data=name))
+        self.gui.show_message(f"{name} noted", is_error=False)
+
     def _call(self, call: ServiceCall) -> None:
-        client = self._callers[call.service]
+        client, config = self._callers[call.service], self.config
+        if call.service == config.reset_service and self.gui.is_armed and not config.reset_while_armed:
+            text = "the arm is armed; disarm it first, or discard the episode, which begins anew by itself"
+            self.gui.show_message(f"{call.label}: {text}", is_error=True)
+            return
         if not client.service_is_ready():  # never queued: an old click must not act when the service comes up
             self.gui.show_message(f"{call.label}: there is no service {call.service} now", is_error=True)
             return

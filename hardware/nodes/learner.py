@@ -74,7 +74,7 @@ class LearningLoop:
         self._save_wanted = threading.Event()
         self._saved = threading.Event()
         self._thread = threading.Thread(target=self._run, name="learning", daemon=True)
-        self._board = SummaryWriter(str(directory / "tensorboard"), flush_secs=10)
+        self._directory = directory
 
     def restore(self) -> None:
         """Rebuild the memory from the journal, then load the newest checkpoint that is whole."""
@@ -87,6 +87,10 @@ class LearningLoop:
                 self._log.info(f"restoring the memory: {count} events so far")
         if loaded := load_newest(self._checkpoints, self.learner.load, self._log.warning):
             self._log.info(f"loaded {loaded}")
+        # Points of updates that a kill undid would lie beside those that are made now.
+        self._board = SummaryWriter(
+            str(self._directory / "tensorboard"), purge_step=self.learner.updates, flush_secs=10
+        )
         if count:
             self._log.info(
                 f"resumed after {count} events in {time.monotonic() - began_s:.1f} s: "

@@ -98,10 +98,11 @@ def check_torch() -> Result:
 
 
 def check_rendering() -> Iterator[Result]:
-    """One line per off-screen backend; at least one has to work."""
+    """One line per off-screen backend: at least one has to work, and what MUJOCO_GL asks for."""
     packages = {"egl": "libegl1 libgl1", "osmesa": "libosmesa6 libgl1"}
+    asked = os.environ.get("MUJOCO_GL", "").lower()
     answers: dict[str, float | str] = {}
-    for backend in packages:
+    for backend in filter(None, dict.fromkeys([*packages, asked])):
         try:
             env = {"MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend}
             answers[backend] = float(probes.run_probe(probes.RENDER, env)["rate_hz"])
@@ -112,8 +113,11 @@ def check_rendering() -> Iterator[Result]:
         if isinstance(answer, float):
             yield Result(f"GL {backend}", Status.OK, f"renders, {answer:.0f} small frames/s")
         else:
-            mend = f"apt-get install {packages[backend]}; `make setup` for mujoco"
-            yield Result(f"GL {backend}", Status.WARN if any_works else Status.FAIL, str(answer), mend)
+            mend = f"apt-get install {packages[backend]}; `make setup` for mujoco" if backend in packages else ""
+            if backend == asked:
+                mend = "; or ".join(filter(None, ("unset MUJOCO_GL, which asks for this one", mend)))
+            fails = backend == asked or not any_works
+            yield Result(f"GL {backend}", Status.FAIL if fails else Status.WARN, str(answer), mend)
 
 
 def check_ros() -> Result:
@@ -121,6 +125,8 @@ def check_ros() -> Result:
         answer = probes.run_probe(probes.ROS, DEFAULT_ENV | dict(os.environ))
     except probes.ProbeError as error:
         mend = "source /opt/ros/<distribution>/setup.bash, or pip install -c constraints.txt -e '.[ros]'"
+        if rmw := os.environ.get("RMW_IMPLEMENTATION"):
+            mend = f"unset RMW_IMPLEMENTATION (it asks for {rmw}), or install that; else {mend}"
         return Result("ROS 2", Status.FAIL, str(error), mend)
     found = f"{answer['rmw']} from {answer['where']}"
     if not answer["heard"]:

@@ -130,7 +130,9 @@ def read_configuration(run_dir: Path, cls: type[T], overrides: Sequence[str] = (
             if not isinstance(place.get(parent), dict):
                 raise ConfigError(f"there is no {key!r} in {path}")
             place = place[parent]
-        place[name] = _value(value)
+        before, place[name] = place.get(name), _value(value)
+        if isinstance(before, dict) and not isinstance(place[name], dict | None):
+            raise ConfigError(f"{override}: a run keeps its {name}; give single values, as {key}.NAME=...")
     return to_dataclass(cls, mapping)
 
 

@@ -47,7 +47,7 @@ from robot_rl.apps.runs import (
 )
 from robot_rl.apps.steering import add_steering, given_steering, steer_by
 from robot_rl.apps.twins import add_twin
-from robot_rl.apps.video import Film
+from robot_rl.apps.video import Film, check_film
 from robot_rl.errors import ConfigError
 from robot_rl.intervention import Intervention, NoHuman
 from robot_rl.loop import run_episode
@@ -82,8 +82,12 @@ def run(args: argparse.Namespace) -> int:
 
         return evaluate_twin.run(args)
     console = Console()
-    if args.out:  # written last; a film comes first and makes its own folder
+    if args.video:
+        check_film(args.video)
+    if args.out:  # written last
         check_writable(args.out)
+    if any(one.partition("=")[0] == "seed" for one in args.overrides):
+        raise ConfigError("seed= is what the run was learned with; the start states are those of --seed")
     run_dir, checkpoint = find_checkpoint(args.path)
     experiment = read_run(run_dir, args.overrides)
     if any(not text.strip() for text in args.words):
@@ -121,15 +125,16 @@ def run(args: argparse.Namespace) -> int:
         result["unsafe_choices"] = steering.unsafe - unsafe_before
         console.print(f"choices in which no candidate was safe: {result['unsafe_choices']}")
     low, high = result["success_interval_95"]
+    steps = f", {result['mean_success_steps']:.1f} steps" if result["success_rate"] else ""
     for number, rate in enumerate(result["success_rate_by_goal"]):
         name = args.words[number] if args.words else f"goal {number + 1}"
         console.print(f"{name}: success {rate:.3f}")
     console.print(
-        f"{checkpoint.name}: success {result['success_rate']:.3f} [{low:.3f}, {high:.3f}] "
-        f"of {len(records)}, {result['mean_success_steps']:.1f} steps"
+        f"{checkpoint.name}: success {result['success_rate']:.3f} [{low:.3f}, {high:.3f}] of {len(records)}{steps}"
     )
     if args.out:
-        whole = without_nan(result | {"episodes": [asdict(one) for one in records]})
+        origin = {"run": str(run_dir), "overrides": args.overrides}
+        whole = without_nan(origin | result | {"episodes": [asdict(one) for one in records]})
         args.out.write_text(json.dumps(whole, indent=2) + "\n")
     return 0
 

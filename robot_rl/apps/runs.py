@@ -54,7 +54,9 @@ def read_policy(checkpoint: Path) -> dict[str, Tensor]:
     try:
         return load_file(checkpoint / "policy.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
-        raise DataError(f"{checkpoint} holds no readable policy: {error}") from error
+        others = sorted(one.name for one in checkpoint.parent.glob("step_*") if one != checkpoint)
+        mend = f"; name one of its neighbours: {', '.join(others)}" if others else ""
+        raise DataError(f"{checkpoint} holds no readable policy: {error}{mend}") from error
 
 
 def checkpoint_version(checkpoint: Path) -> int:

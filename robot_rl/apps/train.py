@@ -45,7 +45,7 @@ from robot_rl.env import RobotEnv
 from robot_rl.errors import ConfigError
 from robot_rl.files import write_file
 from robot_rl.learner import Learner
-from robot_rl.records import RECENT_EPISODES, EpisodeLog, intervention_rate, success_rate
+from robot_rl.records import EpisodeLog, learning_curves, success_rate
 from robot_rl.transport import LocalTransport
 from robot_rl.typed import to_plain
 
@@ -143,6 +143,7 @@ class TrainingRun:
         )
         self._board = SummaryWriter(str(run_dir / "tensorboard"), flush_secs=10)
         self._saved_s = time.monotonic()
+        self._counted = self.learner.updates, self._saved_s
 
     def __enter__(self) -> TrainingRun:
         return self
@@ -185,21 +186,23 @@ class TrainingRun:
                     show(len(done), f"success {success_rate(done):.2f}")
 
     def _log_learning(self) -> str:
-        step, recent = self.log.env_steps, self.log.of("learn")[-RECENT_EPISODES:]
-        scalars = self.learner.scalars() if self.learner.metrics else {}
-        scalars |= {
-            "episode/success_rate": success_rate(recent),
-            "episode/intervention_rate": intervention_rate(recent),
-            "episode/steps": float(recent[-1].steps),
-        }
+        scalars = learning_curves(self.log.of("learn"))
+        if self.learner.metrics:
+            scalars |= self.learner.scalars() | {"updates_per_s": self._updates_per_s()}
         for name, value in scalars.items():
-            self._board.add_scalar(name, value, step)
+            self._board.add_scalar(name, value, self.log.env_steps)
         if time.monotonic() - self._saved_s > self.experiment.learner.checkpoint_every_s:
             self.save()
         return (
             f"success {scalars['episode/success_rate']:.2f} "
             f"interventions {scalars['episode/intervention_rate']:.2f} utd {self.learner.realized_utd:.2f}"
         )
+
+    def _updates_per_s(self) -> float:
+        """Since the last call; simulation and resets take their share of the time."""
+        (updates, then_s), now_s = self._counted, time.monotonic()
+        self._counted = self.learner.updates, now_s
+        return (self.learner.updates - updates) / (now_s - then_s)
 
     def _restore(self) -> None:
         """Experience from the recorded episodes, parameters from the newest sound checkpoint; else it learns anew."""

@@ -8,6 +8,8 @@ import imageio.v2 as imageio
 import numpy as np
 from numpy.typing import NDArray
 
+from robot_rl.apps.config import check_writable, make_folder
+from robot_rl.errors import ConfigError
 from robot_rl.protocols import Camera
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
 
@@ -15,6 +17,14 @@ BORDER_PX = 4
 SMALL_PX = 256
 GREEN, RED, BLUE = (46, 160, 67), (207, 34, 46), (36, 99, 194)
 HOLD_FRAMES = 5  # how long the last frame of an episode stays
+
+
+def check_film(path: Path) -> None:
+    """`ConfigError` unless a film can be written to `path`, whose folder is there then: said before it is taken."""
+    if path.suffix != ".mp4":
+        raise ConfigError(f"cannot film into {path}: name an .mp4 file")
+    make_folder(path.parent)
+    check_writable(path)
 
 
 class Film:

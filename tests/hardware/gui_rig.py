@@ -21,6 +21,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from hardware import ros_messages
+from hardware.nodes.human import PHASE, PHASE_QOS, PhaseMessage
 from robot_rl.types import TaskState
 
 JOINTS = (0.0, 0.196, 0.0, -2.618, 0.0, 2.942, 0.785)
@@ -60,6 +61,7 @@ class FakeRobot:
         self._images = {name: create(Image, f"{name}/color/image_raw", sensor) for name in COLORS}
         self._status = create(DiagnosticArray, "guard/status", newest)
         self.episodes = create(String, "training/episode", 100)
+        self._phase = create(String, PHASE, PHASE_QOS)
         self._node.create_subscription(Joy, "human/joy", self._on_joy, 50)
         self._node.create_subscription(String, "human/verdict", self._on_verdict, 10)
         for name in SERVICES:
@@ -87,6 +89,9 @@ class FakeRobot:
         values = {"phase": "learn", "episode": number, "success": number % 2 == 0, "steps": 50 - number}
         values |= {"interventions": 5, "env_steps": 50 * number, "utd": 4.0, "policy_version": number}
         self.episodes.publish(String(data=json.dumps(values)))
+
+    def announce(self, state: str) -> None:
+        self._phase.publish(String(data=PhaseMessage("learn", 1, state).to_json()))
 
     def _spin(self) -> None:
         while not self._closed.is_set():

@@ -277,3 +277,16 @@ def test_an_arm_disarmed_by_hand_is_not_armed_again(by_hand: bool) -> None:
     bench.guard["armed"] = "true"
     bench.finish()
     assert bench.runner.finished
+
+
+def test_a_start_asked_for_during_an_episode_is_refused_and_does_not_arm_a_disarmed_arm() -> None:
+    world = BreakableWorld(broken_at=(10,), slow_s=0.02, error=DisarmedError("by hand"))
+    bench = Bench(world, guard={"armed": "false"})
+    bench.wait_for(lambda: len(bench.line.events) > 2)
+    assert not bench.runner.permit()
+    bench.wait_for(lambda: bench.phases)
+    time.sleep(1.5)
+    assert len(bench.phases) == 1 and bench.told[-1].state == "idle"
+    assert bench.runner.permit()  # the person asks anew, and means it
+    bench.wait_for(lambda: len(bench.phases) == 2)
+    bench.stop()

@@ -329,6 +329,7 @@ def test_a_token_is_asked_for_by_query_or_cookie() -> None:
 def test_the_banner_says_who_is_in_control(values: dict[str, str], state: str) -> None:
     view = guard_view(values)
     assert view.state == state
+    assert view.is_armed == (values.get("armed") == "true")
     shown = banner(view, "", "")
     assert (shown["title"], shown["color"]) == STYLES[state]
 

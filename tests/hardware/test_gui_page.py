@@ -260,11 +260,12 @@ def test_buttons_call_services_and_give_verdicts(page: Page, robot: FakeRobot) -
         ("Arm", "guard/arm"),
         ("Disarm", "guard/disarm"),
         ("Recover from fault", "guard/recover"),
-        ("Reset", "reset_world"),
     ):
         page.get_by_role("button", name=label, exact=True).click()
         wait_for(lambda service=service: robot.log.calls[-1:] == [service])
         page.wait_for_selector(f"text={service} answered", timeout=10000)
+    robot.announce("run")
+    page.wait_for_timeout(500)
     for label in ("Success", "Failure", "Discard"):
         page.get_by_role("button", name=label, exact=True).click()
         wait_for(lambda label=label: robot.log.verdicts[-1:] == [label.lower()])
@@ -272,6 +273,26 @@ def test_buttons_call_services_and_give_verdicts(page: Page, robot: FakeRobot) -
     page.get_by_role("button", name="Start", exact=True).click()
     page.wait_for_selector("text=there is no service actor/start_episode now", timeout=10000)
     assert page.get_by_role("button", name="End", exact=True).count() == 0
+
+
+def test_what_would_have_no_effect_or_cause_a_fault_is_said_and_not_done(page: Page, robot: FakeRobot) -> None:
+    robot.log.verdicts.clear()
+    robot.log.calls.clear()
+    robot.announce("idle")
+    page.wait_for_timeout(500)
+    page.get_by_role("button", name="Success", exact=True).click()
+    page.wait_for_selector("text=success: no episode is under way", timeout=10000)
+    page.get_by_role("button", name="Reset", exact=True).click()  # the simulated arm would jump under the guard
+    page.wait_for_selector("text=Reset: the arm is armed; disarm it first", timeout=10000)
+    assert robot.log.verdicts == [] and robot.log.calls == []
+    robot.guard = {"armed": "false", "source": "hold", "reason": "requested", "mode": "disarmed"}
+    try:
+        page.wait_for_selector("#rl-banner[data-state=disarmed]", timeout=10000)
+        page.get_by_role("button", name="Reset", exact=True).click()
+        page.wait_for_selector("text=reset_world answered", timeout=10000)
+    finally:
+        robot.guard = {"armed": "true", "source": "policy", "reason": "armed", "mode": "armed"}
+    page.wait_for_selector("#rl-banner[data-state=policy]", timeout=10000)
 
 
 def test_curves_and_figures_follow_the_episodes(page: Page, robot: FakeRobot) -> None:
@@ -306,6 +327,8 @@ def test_closing_the_tab_releases_and_stops_the_traffic(
     robot.log.joy.clear()
     second.keyboard.press("t")
     wait_for(lambda: len(engaged(robot)) >= 5)
+    second.wait_for_selector("#rl-banner .detail:text-is('taken over, T gives back')", timeout=10000)
+    page.wait_for_selector("#rl-banner .detail:text-is('another page is in control')", timeout=10000)
     closed = time.monotonic()
     second.close()
     wait_for(lambda: is_released(robot))

@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from data.memory import ExperienceMemory
@@ -168,6 +169,26 @@ def test_goes_on_after_a_kill_with_the_ratio_kept(tmp_path: Path) -> None:
     assert float(second.learner.algorithm.state_dict()["count"]) == 80
     assert second.line.published[0] == (60, 60.0)
     second.loop.stop()
+
+
+def test_curves_of_updates_that_a_kill_undid_are_dropped(tmp_path: Path) -> None:
+    kept: list[Event] = []
+    first = Bench(tmp_path, kept)
+    assert first.loop.save(timeout_s=10.0)
+    for event in episode("a", 30):
+        first.line.hear(event)
+    first.wait_for_updates(60)
+    first.loop._stop.set()
+    first.loop._tell(1.0)
+    first.loop._board.flush()
+    second = Bench(tmp_path, kept[:21])
+    second.wait_for_updates(40)
+    second.loop._tell(1.0)
+    second.loop.stop()
+    curves = EventAccumulator(str(tmp_path / "tensorboard"))
+    curves.Reload()
+    steps = [point.step for point in curves.Scalars("updates")]
+    assert steps == sorted(set(steps)) and steps[-1] == 40
 
 
 def test_bug_10_existing_and_damaged_checkpoints_do_no_harm(tmp_path: Path) -> None:

@@ -68,12 +68,36 @@ def test_rendering_needs_one_backend_only(monkeypatch: pytest.MonkeyPatch) -> No
         return {"rate_hz": 12.0}
 
     monkeypatch.setattr(probes, "run_probe", probe)
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
     broken = {"egl"}
     assert [result.status for result in checks.check_rendering()] == [Status.WARN, Status.OK]
     broken = {"egl", "osmesa"}
     results = list(checks.check_rendering())
     assert [result.status for result in results] == [Status.FAIL, Status.FAIL]
     assert "libegl1" in results[0].mend and "libosmesa6" in results[1].mend
+
+
+@pytest.mark.parametrize("asked", ["egl", "bogus"])
+def test_a_backend_that_is_asked_for_has_to_work(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    def probe(code: str, env: dict[str, str]) -> dict[str, float]:
+        if env["MUJOCO_GL"] == asked:
+            raise ProbeError("invalid value")
+        return {"rate_hz": 12.0}
+
+    monkeypatch.setattr(probes, "run_probe", probe)
+    monkeypatch.setenv("MUJOCO_GL", asked)
+    (failed,) = [result for result in checks.check_rendering() if result.status is not Status.OK]
+    assert failed.status is Status.FAIL and failed.name == f"GL {asked}"
+    assert failed.mend.startswith("unset MUJOCO_GL")
+
+
+def test_a_middleware_that_is_asked_for_and_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe(*_: object) -> dict[str, float]:
+        raise ProbeError("Expected RMW implementation identifier")
+
+    monkeypatch.setattr(probes, "run_probe", probe)
+    monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_nothing")
+    assert checks.check_ros().mend.startswith("unset RMW_IMPLEMENTATION (it asks for rmw_nothing)")
 
 
 def test_busy_port_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -324,3 +324,21 @@ def test_a_twin_that_leads_stands_between_policy_and_guard() -> None:
     assert set(deploy.node.params) == set(plain.node.params)
     twin = next(one for one in led.processes if one.node.name == "twin")
     assert "leads:=true" in twin.command
+
+
+@pytest.mark.parametrize("name", ["demo", "sim_lift"])
+def test_the_page_speaks_in_the_tasks_actions(name: str) -> None:
+    """Its axes were those of Lift, so that nobody could take over in tasks that also turn the hand."""
+    page = next(
+        process
+        for process in resolve(read_graph(graph_path(name)), {"task": "door"}, {}).processes
+        if process.node.name == "gui"
+    )
+    assert 'task:="door"' in page.command
+
+
+@pytest.mark.parametrize(("name", "learns"), [("sim_lift", False), ("fr3", False), ("fr3", True), ("ur5e", False)])
+def test_the_arm_can_be_driven_from_the_page_without_an_actor(name: str, learns: bool) -> None:
+    overrides = {"learn": "true"} if learns else {}
+    present = names(resolve(read_graph(graph_path(name)), overrides, {}))
+    assert ("hand" in present) == (not learns) and ("actor" in present) == learns

@@ -63,6 +63,20 @@ def test_updates_never_run_ahead_of_the_data():
     assert realized[-1] == 2.0
 
 
+def test_figures_that_only_some_updates_tell_stay_until_the_next():
+    """The policy is updated less often than the critics; its figures were lost whenever they were read in between."""
+
+    class EverySecond(CountingAlgorithm):
+        def update(self, batch):
+            told = super().update(batch)
+            return told | ({"actor_loss": -told["loss"]} if self.weight % 2 == 0 else {})
+
+    learner = Learner(EverySecond(), CountingMemory(), LearnerConfig(pretrain_updates=0))
+    for _ in range(3):
+        learner.update()
+    assert (learner.scalars()["loss"], learner.scalars()["actor_loss"]) == (3.0, -2.0)
+
+
 def test_fractional_ratio_and_pretraining_are_accounted_apart():
     learner = make(utd=0.25, warmup_steps=0, pretrain_updates=7)
     learner.memory.demo_steps = 100

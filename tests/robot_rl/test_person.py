@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from robot_rl.env import EnvConfig, RobotEnv
+from robot_rl.errors import ConfigError
 from robot_rl.intervention import HoldPolicy, Intervention
 from robot_rl.loop import run_episode
 from robot_rl.person import PersonConfig, ScriptedHuman, ScriptedPerson
@@ -106,6 +107,24 @@ def test_pauses_before_pressing_the_gripper():
     actions = [person.react(snapshot(t / 10)).action for t in range(6)]
     assert [a[-1] for a in actions] == [0, 0, 0, -1, -1, -1]
     assert all(a[0] == 0 for a in actions[:3]) and actions[4][0] == pytest.approx(0.35)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"reaction_s": -1.0}, {"hand_speed": 0.0}, {"noise_tau_s": 0.0}, {"approach_steps": 0.0}, {"hold_s": -0.1}],
+)
+def test_limits_that_no_person_has_are_refused(wrong):
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))} must"):
+        PersonConfig(**wrong)
+
+
+def test_from_the_last_takeover_on_control_is_kept():
+    """Each gain is enough to hand back; the second take-over is the last here."""
+    expert = ToldExpert()
+    person = ScriptedPerson(expert, SPEC, PersonConfig(last_takeover=2), seed=0)
+    engaged = [person.react(snapshot(0.1 * step, progress=0.3 * (step // 30 % 3))).engaged for step in range(400)]
+    changes = [now for before, now in zip([False, *engaged], engaged, strict=False) if before != now]
+    assert changes == [True, False, True]
 
 
 def test_same_seed_same_person():

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from robot_rl.apps.cli import main
 from robot_rl.apps.train import prepare_run_dir
@@ -102,7 +103,7 @@ def test_a_run_cut_off_before_its_first_checkpoint_goes_on_as_it_was_begun(
     run_dir = tmp_path / "run"
     with monkeypatch.context() as patched, pytest.raises(Cut):
         patched.setattr(train.TrainingRun, "_log_learning", cut)
-        main(["train", "--threads", "1", "--run-dir", str(run_dir), *TINY])
+        main(["train", "--threads", "1", "--run-dir", str(run_dir), *TINY, "schedule.learn_steps=100"])
     before = find_records(run_dir)
     assert before[-1].phase == "learn" and not list(run_dir.glob("checkpoints/step_*"))
     assert main(["train", "--threads", "1", "--run-dir", str(run_dir), "--resume"]) == 0
@@ -112,3 +113,9 @@ def test_a_run_cut_off_before_its_first_checkpoint_goes_on_as_it_was_begun(
     assert summary["episodes"] == 1
     assert summary["learner_updates"] == 2 + 2 * summary["env_steps"]
     assert (run_dir / "report.html").exists()
+    curves = EventAccumulator(str(run_dir / "tensorboard"))
+    curves.Reload()
+    learned = [record.env_steps for record in records if record.phase == "learn"]
+    names = ("episode/success_rate", "episode/intervention_rate", "episode/steps", "realized_utd", "updates_per_s")
+    for name in names:
+        assert [point.step for point in curves.Scalars(name)] == learned[1:]  # the first was cut off

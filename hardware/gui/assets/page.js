@@ -76,7 +76,7 @@
   }
   const show = (state) => {
     parts.title.textContent = state.title;
-    parts.detail.textContent = state.detail;
+    parts.detail.textContent = state.page && state.page !== page ? "another page is in control" : state.detail;
     parts.right.textContent = state.right;
     banner.style.background = state.color;
     banner.dataset.state = state.state;
