@@ -79,6 +79,8 @@ class GuiConfig:
     """Port of the page; 0 takes a free one."""
     task: str = ""
     """File in conf/task whose action names and scales the person's hand gives, in place of `teleop`'s."""
+    overrides: tuple[str, ...] = ()
+    """Overrides of the task's configuration, the same as the actor's."""
     robot: str = ""
     """Name in conf/robot, or a YAML file: its `model` and its guard's workspace are used."""
     model: str = ""

@@ -111,7 +111,7 @@ class ActorNode(ManagedNode[C]):
         )
         self._world = RosWorld(world_config, lambda: self._started().scene_is_ready())
         env = RobotEnv(self._world, env_config)
-        self._human = human = TopicHuman(self, env.action_spec.dim)
+        self._human = human = TopicHuman(self, env.action_spec.names)
         self._phases = self.create_publisher(String, PHASE, PHASE_QOS)
         self._episodes = self.create_publisher(String, "training/episode", 100)
         self._recorder = EpisodeRecorder(

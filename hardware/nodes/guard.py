@@ -162,7 +162,7 @@ class GuardNode(ManagedNode[GuardNodeConfig]):
             response.success = True
         except HardwareError as error:
             response.message = str(error)
-            self.get_logger().warning(str(error))
+            self.get_logger().warning(str(error), throttle_duration_sec=5.0)  # an actor asks again and again
         self._publish_status()
         return response
 

@@ -62,7 +62,7 @@ class GuiNode(ManagedNode[GuiConfig]):
         """The hand must speak in the very actions that the actor's environment expects."""
         if not config.task:
             return config
-        env = node_experiment(config.task, 0).task.env
+        env = node_experiment(config.task, 0, config.overrides).task.env
         teleop = dataclasses.replace(
             config.teleop, action=env.action, translation_m=env.translation_m, rotation_rad=env.rotation_rad
         )

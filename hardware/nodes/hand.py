@@ -32,6 +32,8 @@ class HandNodeConfig:
 
     task: str = "lift"
     """Name in conf/task: its actions and their scales, as on the page, and its rate."""
+    overrides: tuple[str, ...] = ()
+    """Overrides of the task's configuration, the same as the page's."""
 
 
 class HandNode(ManagedNode[HandNodeConfig]):
@@ -44,9 +46,9 @@ class HandNode(ManagedNode[HandNodeConfig]):
         self._gripper: float | None = None
 
     def configure(self) -> None:
-        env = node_experiment(self.config.task, 0).task.env
+        env = node_experiment(self.config.task, 0, self.config.overrides).task.env
         self._spec = env.action_spec
-        self._human = TopicHuman(self, self._spec.dim)
+        self._human = TopicHuman(self, self._spec.names)
         self._poses = self.create_publisher(PoseStamped, "human/target_pose", COMMAND_QOS)
         self._grippers = self.create_publisher(JointState, "human/gripper/target", COMMAND_QOS)
         self.create_subscription(PoseStamped, "current_pose", self._on_pose, qos_profile_sensor_data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from sensor_msgs.msg import Joy
 from std_msgs.msg import String
 
 from hardware import ros_messages
-from robot_rl.types import HumanInput, Verdict
+from robot_rl.types import ACTION_NAMES, HumanInput, Verdict
 
 FRESH_S = 0.3
 """Age beyond which a message of the person's device no longer counts: a dead device has let go."""
@@ -49,16 +49,18 @@ class PhaseMessage:
 class TopicHuman:
     """Implements `robot_rl.protocols.Human`. Several devices may speak, told apart by their frame."""
 
-    def __init__(self, node: Node, action_dim: int) -> None:
+    def __init__(self, node: Node, names: Sequence[str]) -> None:
+        """`names` of the action's directions. A device gives these, or all seven, of which these are taken."""
         self.malformed = 0
-        self._dim = action_dim
+        self._dim = len(names)
+        self._taken = [ACTION_NAMES.index(name) for name in names]
         self._log = node.get_logger()
         self._clock = node.get_clock()
         self._devices: dict[str, tuple[float, HumanInput]] = {}
         self._verdict: Verdict | None = None
         self._held = False
         self._changed = threading.Condition()
-        self._idle = HumanInput(False, np.zeros(action_dim))
+        self._idle = HumanInput(False, np.zeros(self._dim))
         node.create_subscription(Joy, "human/joy", self._on_joy, 10)
         node.create_subscription(String, "human/verdict", self._on_verdict, 10)
 
@@ -104,9 +106,13 @@ class TopicHuman:
 
     def _on_joy(self, message: Joy) -> None:
         axes = np.array(message.axes, np.float64)
+        if len(axes) == len(ACTION_NAMES):
+            axes = axes[self._taken]
         engaged = bool(message.buttons and message.buttons[0])
         if engaged and (axes.shape != (self._dim,) or not np.isfinite(axes).all()):
-            self._complain(f"human/joy has axes {axes.tolist()}, expected {self._dim} finite ones")
+            self._complain(
+                f"human/joy has axes {axes.tolist()}, expected {self._dim} finite ones, or {len(ACTION_NAMES)}"
+            )
             return
         stamp_s = ros_messages.seconds_of(message.header.stamp)
         now_s = self._clock.now().nanoseconds * 1e-9

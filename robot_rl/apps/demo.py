@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         return code or 130
     from robot_rl.apps.report import film_and_report
 
-    _show(film_and_report(args.run_dir, "demo", console), args.run_dir, console)
+    _show(film_and_report(args.run_dir, "demo", console, in_real_time=True), args.run_dir, console)
     return code
 
 

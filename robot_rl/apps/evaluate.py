@@ -119,24 +119,37 @@ def run(args: argparse.Namespace) -> int:
         film(experiment, policy, args.video, args.video_episodes, args.seed, goals)
         console.print(f"film: {args.video}")
         unsafe_before = steering.unsafe if steering is not None else 0
-    records = evaluate(env, policy, args.episodes, args.seed, track_with=console, goals=goals)
+    log = EpisodeLog()
+    try:
+        evaluate(env, policy, args.episodes, args.seed, [log], track_with=console, goals=goals)
+    except KeyboardInterrupt:
+        console.print("interrupted; what follows is of the episodes until then")
+    records = log.of("evaluate")
+    if not records:
+        raise KeyboardInterrupt
     result = summarize(records, checkpoint, args.seed, goals)
     if steering is not None and steering.veto is not None:
         result["unsafe_choices"] = steering.unsafe - unsafe_before
         console.print(f"choices in which no candidate was safe: {result['unsafe_choices']}")
-    low, high = result["success_interval_95"]
-    steps = f", {result['mean_success_steps']:.1f} steps" if result["success_rate"] else ""
-    for number, rate in enumerate(result["success_rate_by_goal"]):
-        name = args.words[number] if args.words else f"goal {number + 1}"
-        console.print(f"{name}: success {rate:.3f}")
-    console.print(
-        f"{checkpoint.name}: success {result['success_rate']:.3f} [{low:.3f}, {high:.3f}] of {len(records)}{steps}"
-    )
+    _tell(console, result, len(records), args.words)
     if args.out:
         origin = {"run": str(run_dir), "overrides": args.overrides}
         whole = without_nan(origin | result | {"episodes": [asdict(one) for one in records]})
         args.out.write_text(json.dumps(whole, indent=2) + "\n")
+    if len(records) < args.episodes * max(len(goals), 1):
+        raise KeyboardInterrupt
     return 0
+
+
+def _tell(console: Console, result: Mapping[str, Any], episodes: int, words: Sequence[str]) -> None:
+    low, high = result["success_interval_95"]
+    steps = f", {result['mean_success_steps']:.1f} steps" if result["success_rate"] else ""
+    for number, rate in enumerate(result["success_rate_by_goal"]):
+        name = words[number] if words else f"goal {number + 1}"
+        console.print(f"{name}: success {rate:.3f}")
+    console.print(
+        f"{result['checkpoint']}: success {result['success_rate']:.3f} [{low:.3f}, {high:.3f}] of {episodes}{steps}"
+    )
 
 
 def _load(experiment: Any, checkpoint: Path, args: argparse.Namespace, told: Goal | None) -> Policy:

@@ -31,8 +31,11 @@ SMOOTHING_EPISODES = 20
 FILM_EPISODES = 5
 
 
-def summarize(records: Sequence[EpisodeRecord], rate_hz: float, learner_updates: int) -> dict[str, Any]:
-    """The figures of a run; docs/learning.md says what each means."""
+def summarize(records: Sequence[EpisodeRecord], rate_hz: float | None, learner_updates: int) -> dict[str, Any]:
+    """The figures of a run; docs/learning.md says what each means.
+
+    `rate_hz` of the control loop; none where it runs as fast as it can, in which no share of the clock means anything.
+    """
     learned = [record for record in records if record.phase == "learn"]
     evaluated = [record for record in records if record.phase == "evaluate" and not record.discarded]
     successes = sum(record.success for record in evaluated)
@@ -44,7 +47,7 @@ def summarize(records: Sequence[EpisodeRecord], rate_hz: float, learner_updates:
         "demonstrations": sum(record.success for record in records if record.phase == "demo"),
         "learn_episodes": len(learned),
         "learn_minutes": learning_time_s(records) / 60.0,
-        "duty_cycle": duty_cycle(records, rate_hz),
+        "duty_cycle": float("nan") if rate_hz is None else duty_cycle(records, rate_hz),
         "reset_minutes": sum(record.reset_s for record in learned) / 60.0,
         "intervention_rate": _rate_by_minute(learned),
         "intervention_rate_overall": intervention_rate(learned),
@@ -55,7 +58,7 @@ def summarize(records: Sequence[EpisodeRecord], rate_hz: float, learner_updates:
     }
 
 
-def film_and_report(run_dir: Path, command: str, console: Console) -> dict[str, Any]:
+def film_and_report(run_dir: Path, command: str, console: Console, *, in_real_time: bool) -> dict[str, Any]:
     """Film the final policy and write summary and page; a machine that cannot render gets no film."""
     experiment = read_experiment(run_dir)
     _, checkpoint = find_checkpoint(run_dir)
@@ -67,10 +70,10 @@ def film_and_report(run_dir: Path, command: str, console: Console) -> dict[str, 
     except RobotRlError as error:
         console.print(f"no film: {error}")
     title = f"robot-rl {command}: {experiment.task.name}"
-    return write_report(run_dir, experiment.task.env.rate_hz, updates, title)
+    return write_report(run_dir, experiment.task.env.rate_hz if in_real_time else None, updates, title)
 
 
-def write_report(run_dir: Path, rate_hz: float, learner_updates: int, title: str) -> dict[str, Any]:
+def write_report(run_dir: Path, rate_hz: float | None, learner_updates: int, title: str) -> dict[str, Any]:
     """Write `summary.json`, `curves.png` and `report.html` into `run_dir`; returns the summary."""
     records = find_records(run_dir)
     summary = summarize(records, rate_hz, learner_updates)

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             training.save()
             console.print(f"saved; continue with: robot-rl train --run-dir {run_dir} --resume")
             raise
-    summary = film_and_report(run_dir, "train", console)
+    summary = film_and_report(run_dir, "train", console, in_real_time=False)
     console.print(f"success {summary['success_rate']:.2f} of {summary['episodes']}; {run_dir}/report.html")
     return 0
 

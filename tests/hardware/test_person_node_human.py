@@ -22,7 +22,7 @@ Say = Callable[..., None]
 
 @pytest.fixture
 def human(ros: Ros) -> TopicHuman:
-    return TopicHuman(ros.node("actor"), 4)
+    return TopicHuman(ros.node("actor"), ("x", "y", "z", "gripper"))
 
 
 @pytest.fixture
@@ -43,6 +43,13 @@ def test_the_newest_engaged_action_is_read_and_clipped(human: TopicHuman, say: S
     say([0.25, -0.5, 3.0, 1.0])
     wait_for(lambda: human.read().engaged, "engaged")
     np.testing.assert_array_equal(human.read().action, [0.25, -0.5, 1.0, 1.0])
+
+
+def test_of_all_seven_directions_those_of_the_task_are_taken(human: TopicHuman, say: Say) -> None:
+    """Who does not know the task, as the page beside a policy of any run, gives them all."""
+    say([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, -1.0])
+    wait_for(lambda: human.read().engaged, "engaged")
+    np.testing.assert_allclose(human.read().action, [0.1, 0.2, 0.3, -1.0])
 
 
 def test_letting_go_counts_at_once_and_silence_soon(human: TopicHuman, say: Say) -> None:

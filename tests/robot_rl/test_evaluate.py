@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from robot_rl.apps import evaluate
 from robot_rl.apps.cli import main
 from robot_rl.apps.runs import read_policy, read_run
 from robot_rl.apps.train import prepare_run_dir
-from robot_rl.apps.wiring import load_experiment
+from robot_rl.apps.wiring import build_learner, load_experiment
+from robot_rl.checkpoints import save_checkpoint
 from robot_rl.errors import ConfigError, DataError
+from robot_rl.types import FloatArray, Observation
 
 
 @pytest.mark.parametrize(
@@ -41,3 +46,31 @@ def test_a_damaged_checkpoint_names_its_neighbours(tmp_path: Path) -> None:
         (tmp_path / name / "policy.safetensors").write_bytes(b"torn")
     with pytest.raises(DataError, match=r"step_000000020 holds no readable policy.*neighbours: step_000000010"):
         read_policy(tmp_path / "step_000000020")
+
+
+def test_ctrl_c_keeps_the_episodes_until_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = load_experiment(["task.env.max_steps=2"])
+    prepare_run_dir(tmp_path / "run", experiment, resume=False, overwrite=False)
+    save_checkpoint(tmp_path / "run" / "checkpoints", 1, build_learner(experiment).algorithm)
+    load = evaluate.load_policy
+
+    class Tired:
+        """Somebody presses Ctrl-C in the third episode's second step."""
+
+        def __init__(self, policy: Any) -> None:
+            self.policy, self.acted = policy, 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.policy, name)
+
+        def act(self, observation: Observation) -> FloatArray:
+            self.acted += 1
+            if self.acted == 6:
+                raise KeyboardInterrupt
+            return self.policy.act(observation)
+
+    monkeypatch.setattr(evaluate, "load_policy", lambda *given: Tired(load(*given)))
+    out = tmp_path / "out.json"
+    assert main(["evaluate", str(tmp_path / "run"), "--episodes", "5", "--out", str(out)]) == 130
+    kept = json.loads(out.read_text())
+    assert [one["steps"] for one in kept["episodes"]] == [2, 2] and kept["success_rate"] == 0.0

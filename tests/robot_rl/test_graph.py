@@ -337,6 +337,12 @@ def test_the_page_speaks_in_the_tasks_actions(name: str) -> None:
     assert 'task:="door"' in page.command
 
 
+def test_the_page_beside_a_policy_of_any_task_gives_all_directions() -> None:
+    processes = resolve(read_graph(graph_path("deploy")), {"policy": "runs/door"}, {}).processes
+    page = next(process for process in processes if process.node.name == "gui")
+    assert "x, y, z, rx, ry, rz, gripper" in str(page.node.params["teleop"]).replace("'", "")
+
+
 @pytest.mark.parametrize(("name", "learns"), [("sim_lift", False), ("fr3", False), ("fr3", True), ("ur5e", False)])
 def test_the_arm_can_be_driven_from_the_page_without_an_actor(name: str, learns: bool) -> None:
     overrides = {"learn": "true"} if learns else {}

@@ -1,6 +1,7 @@
 """The summary's figures, computed by hand from a few records."""
 
 import json
+import math
 from dataclasses import asdict
 
 import pytest
@@ -38,6 +39,10 @@ def test_summary_by_hand():
     assert summary["duty_cycle"] == pytest.approx(72 / 72)
     assert summary["mean_success_steps"] == 25 and summary["mean_demonstration_steps"] == 40
     assert [one["rate"] for one in summary["intervention_rate"]] == [pytest.approx(45 / 120), 0.0]
+
+
+def test_a_simulation_that_does_not_keep_to_the_clock_has_no_duty_cycle():
+    assert math.isnan(summarize(RECORDS, rate_hz=None, learner_updates=0)["duty_cycle"])
 
 
 def test_report_is_one_page_and_its_json_has_no_nan(tmp_path):
