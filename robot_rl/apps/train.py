@@ -56,15 +56,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser, "task=lift algorithm=rlpd learner.utd=4")
     parser.add_argument("--run-dir", type=Path, help="where everything goes (default: runs/train/<task>_seed<n>)")
     add_found_run(parser)
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="torch threads")
+    parser.add_argument("--threads", type=positive, help="torch threads (default: all with images, else one)")
 
 
 def run(args: argparse.Namespace) -> int:
-    torch.set_num_threads(args.threads)
     if args.resume and args.run_dir and not args.overrides:
         experiment = read_experiment(args.run_dir)
     else:
         experiment = load_experiment(args.overrides)
+    # Networks of states gain nothing from a second thread, and crawl with it when another process wants the core.
+    torch.set_num_threads(args.threads or (torch.get_num_threads() if experiment.task.env.cameras else 1))
     run_dir = args.run_dir or Path("runs/train") / f"{experiment.task.name}_seed{experiment.seed}"
     # what does not go together is said before a folder is made, or deleted
     learner, env = build_learner(experiment), build_env(experiment)
