@@ -34,11 +34,8 @@ from robot_rl.types import (
 )
 
 GRIPPER_THRESHOLD = 1.0 / 3.0
-
 LEASH_STEPS = 3.0
-
-MAX_RATE_HZ = 1000.0
-"""No arm of this project's takes commands faster."""
+MAX_RATE_HZ = 1000.0  # no arm takes commands faster
 
 # Scales that bring the state to order one where it matters: a workspace is some 0.4 m across, a hand moves at
 # some 0.4 m/s, and a grasp is decided within a centimetre of the object. Objects are therefore seen as asinh(offset /

@@ -42,6 +42,7 @@ class HandNode(ManagedNode[HandNodeConfig]):
     def __init__(self, name: str, config_class: type[HandNodeConfig], context: Context, config_text: str = "") -> None:
         super().__init__(name, config_class, context, config_text)
         self._pose: tuple[float, FloatArray] | None = None
+        self._frame = ""  # that of the measured poses: the guard refuses any other
         self._target: FloatArray | None = None  # None while nobody steers
         self._gripper: float | None = None
 
@@ -62,6 +63,7 @@ class HandNode(ManagedNode[HandNodeConfig]):
         pose = ros_messages.read_pose(message)
         if ros_messages.is_sound_pose(pose):
             self._pose = ros_messages.seconds_of(message.header.stamp), pose
+            self._frame = message.header.frame_id
 
     def _on_gripper(self, message: JointState) -> None:
         position = ros_messages.read_gripper(message)
@@ -83,7 +85,7 @@ class HandNode(ManagedNode[HandNodeConfig]):
         if self._spec.has_gripper and abs(said.action[-1]) > GRIPPER_THRESHOLD:
             self._gripper = float(np.sign(said.action[-1]) > 0)
         self._grippers.publish(ros_messages.gripper_message(self._gripper, stamp_s))
-        self._poses.publish(ros_messages.pose_message(self._target, stamp_s, "base"))
+        self._poses.publish(ros_messages.pose_message(self._target, stamp_s, self._frame))
 
     def _let_go(self) -> None:
         if self._target is not None:

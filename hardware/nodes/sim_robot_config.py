@@ -55,6 +55,8 @@ def make_world(config: SimRobotConfig, robot: str) -> World:
     try:
         return cast(World, make(**config.world_options))
     except TypeError as error:
+        if not config.world_options:
+            raise
         raise ConfigError(f"world_options {dict(config.world_options)}: {error}") from error
 
 

@@ -38,7 +38,7 @@ def test_the_hand_moves_the_target_and_letting_go_withdraws(ros: Ros) -> None:
     def go_on(engaged: bool, *, silent: bool = False) -> None:
         now_s = time.time()
         if not silent:
-            pose.publish(ros_messages.pose_message(POSE, now_s, "base"))
+            pose.publish(ros_messages.pose_message(POSE, now_s, "base_link"))
             gripper.publish(ros_messages.gripper_message(1.0, now_s))
         header = ros_messages.header(now_s, "tcp")
         joy.publish(Joy(header=header, axes=[0.0, 0.5, 0.0, -1.0], buttons=[int(engaged)]))
@@ -47,6 +47,7 @@ def test_the_hand_moves_the_target_and_letting_go_withdraws(ros: Ros) -> None:
     go_on(engaged=False)
     assert poses == []
     wait_for(lambda: go_on(engaged=True) or len(poses) > 5, "requests")
+    assert {said.header.frame_id for said in poses} == {"base_link"}  # the UR5e's
     first, last = (ros_messages.read_pose(poses[index]) for index in (0, -1))
     assert first[:3] == pytest.approx([0.5, 0.5 * 0.025, 0.2], abs=1e-6)
     assert first[1] < last[1] <= 3.5 * 0.025 + 1e-6, "leads the arm, which stands still, by the leash at most"
