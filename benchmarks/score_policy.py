@@ -1,9 +1,10 @@
 """Score policies on OGBench's play: BESO in three steps against cloning on the same data, and how long a chunk takes.
 
   python benchmarks/score_policy.py --quick --lerobot-python runs/peer/bin/python      # cube-single, one seed
-  python benchmarks/score_policy.py --seed 0 --device cuda --out benchmarks/results/score_policy.json
+  python benchmarks/score_policy.py --seed 0 --jobs 2 --out benchmarks/results/score_policy.json   # two cores: a day
+  python benchmarks/score_policy.py --play-episodes 1000 --updates 300000 --width 512 --seeds 5 --device cuda
 
-Play by OGBench's own oracles, gathered here (1000 episodes of 1001 steps a task; the same for every arm and seed).
+Play by OGBench's own oracles, gathered here (500 episodes of 1001 steps a task; the same for every arm and seed).
 Every policy is trained for a fixed number of updates on the same windows and its last weights are evaluated at the
 five goals, from start states that are the same for all arms. Goals in training lie at most `GOAL_STEPS` ahead and
 speak of what OGBench judges (and of what its own oracle representation holds): places, not how the arm stands. Arms:
@@ -55,10 +56,12 @@ class Size:
     updates: int
     episodes: int
     seeds: int
+    width: int | None = None
+    """Of beso's network."""
 
 
 QUICK = Size(play_episodes=100, updates=8000, episodes=4, seeds=1)
-FULL = Size(play_episodes=1000, updates=300_000, episodes=20, seeds=5)
+FULL = Size(play_episodes=500, updates=60_000, episodes=20, seeds=3, width=256)
 
 
 def arms(task: str, width: int | None) -> dict[str, tuple[str, ...]]:
@@ -82,18 +85,18 @@ def arms(task: str, width: int | None) -> dict[str, tuple[str, ...]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--seeds", type=int, help="number of seeds (default: 5, quick: 1)")
+    parser.add_argument("--seeds", type=int, help=f"number of seeds (default: {FULL.seeds}, quick: 1)")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all (quick: cube-single)")
     parser.add_argument("--updates", type=int, help=f"of each policy (default: {FULL.updates}, quick: {QUICK.updates})")
     parser.add_argument("--play-episodes", type=int, help=f"of each task (default: {FULL.play_episodes}, quick: 100)")
-    parser.add_argument("--width", type=int, help="of beso's network (default: that of policy=score)")
+    parser.add_argument("--width", type=int, help=f"of beso (default: {FULL.width}, quick: as policy=score)")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, default=Path("runs/score_policy"), help="where finished runs are kept")
     parser.add_argument("--lerobot-python", help="interpreter of an environment with LeRobot 0.4.4, for the latency")
     args = parser.parse_args()
     size = QUICK if args.quick else FULL
-    size = replace(size, play_episodes=args.play_episodes or size.play_episodes)
+    size = replace(size, play_episodes=args.play_episodes or size.play_episodes, width=args.width or size.width)
     tasks = args.tasks or (("cube-single",) if args.quick else TASKS)
     seeds = range(args.seed, args.seed + (args.seeds or size.seeds))
     updates = args.updates or size.updates
@@ -101,16 +104,16 @@ def main() -> int:
         data = args.work / "play" / f"{task}_{size.play_episodes}"
         _robot_rl("play", task, "--episodes", str(size.play_episodes), "--out", str(data), "--jobs", str(args.jobs))
     jobs = [
-        Job(task, arm, overrides, seed, updates, size, args.device, args.work, args.width)
+        Job(task, arm, overrides, seed, updates, size, args.device, args.work)
         for task in tasks
-        for arm, overrides in arms(task, args.width).items()
+        for arm, overrides in arms(task, size.width).items()
         for seed in seeds
     ]
     with ThreadPoolExecutor(args.jobs) as pool:
         results = [one for group in pool.map(run_job, jobs) for one in group]
     figures = [figure for task in tasks for figure in summarize(task, results)]
     figures += measure(args.seed, args.lerobot_python, 1, turns=10 if args.quick else 30)
-    extra = {"runs": results, "updates": updates, "play_episodes": size.play_episodes, "width": args.width}
+    extra = {"runs": results, "updates": updates, "play_episodes": size.play_episodes, "width": size.width}
     write_result(args, figures, extra)
     return 0 if all(figure.holds is not False for figure in figures) else 1
 
@@ -127,11 +130,11 @@ class Job:
     size: Size
     device: str
     work: Path
-    width: int | None
 
     @property
     def run_dir(self) -> Path:
-        arm = f"{self.arm}_width{self.width}" if self.width and self.arm == "beso" else self.arm
+        width = self.size.width
+        arm = f"{self.arm}_width{width}" if width and self.arm == "beso" else self.arm
         return self.work / f"{self.task}_{self.size.play_episodes}_{arm}_{self.updates}_seed{self.seed}"
 
 

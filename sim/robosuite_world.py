@@ -12,8 +12,10 @@ Stamps are simulation time, or what `RobosuiteWorldConfig.clock` says.
 # pyright: reportAttributeAccessIssue=false, reportMissingTypeStubs=false
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,9 @@ from sim.seeding import seeded
 from sim.world import SimWorld, SimWorldConfig
 
 CAMERAS = {"front": "agentview", "wrist": "robot0_eye_in_hand"}
+ARENA = "64M"
+"""MuJoCo's memory for contacts and constraints of one world. robosuite asks for 5000 of each, 1.3 GB of addresses, so
+that a process of ten worlds could not fork on a machine of 16 GB; its tasks use less than a megabyte."""
 PoseSpec = str | Callable[[Any], FloatArray]
 """`body:<name>`, `site:<name>`, or a function of the robosuite environment: a world position (3,)."""
 
@@ -112,8 +117,7 @@ def _make_env(config: RobosuiteWorldConfig) -> Any:
     if config.env_name not in robosuite.ALL_ENVIRONMENTS:
         raise UnknownNameError("robosuite environment", config.env_name, robosuite.ALL_ENVIRONMENTS)
     with seeded(None, config.model_seed):
-        return robosuite.make(
-            config.env_name,
+        return _env_class(config.env_name)(
             robots=robot,
             has_renderer=False,
             has_offscreen_renderer=False,
@@ -124,3 +128,17 @@ def _make_env(config: RobosuiteWorldConfig) -> Any:
             seed=config.model_seed,
             **{"gripper_types": GRIPPER, **config.env_options},
         )
+
+
+@cache
+def _env_class(name: str) -> Any:
+    """robosuite's class with the `ARENA`; the registry keeps robosuite's own."""
+    registry = quiet_import().environments.REGISTERED_ENVS
+    own = registry[name]
+
+    def edit_model_xml(self: Any, xml: str) -> str:
+        return re.sub(r"<size [^>]*/>", f'<size memory="{ARENA}"/>', own.edit_model_xml(self, xml))
+
+    small = type(own)(name, (own,), {"edit_model_xml": edit_model_xml})
+    registry[name] = own
+    return small

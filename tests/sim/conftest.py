@@ -1,8 +1,9 @@
-"""Worlds are slow to build and reset exactly, so each is built once."""
+"""Worlds are slow to build and reset exactly, so each is built once a module (100 MB each: not kept for longer)."""
 
 from __future__ import annotations
 
-from functools import cache
+import gc
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,10 +13,23 @@ from sim.rendering import choose_gl
 from sim.robosuite_world import RobosuiteWorld
 from sim.tasks import env_config, make_world
 
+_worlds: dict[tuple[str, str], RobosuiteWorld] = {}
 
-@cache
+
 def shared_world(task: str, robot: str = "panda") -> RobosuiteWorld:
-    return make_world(task, robot, image_hw=(48, 64))
+    if (task, robot) not in _worlds:
+        _worlds[task, robot] = make_world(task, robot, image_hw=(48, 64))
+    return _worlds[task, robot]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _worlds_closed() -> Iterator[None]:
+    yield
+    if _worlds:
+        for world in _worlds.values():
+            world.close()
+        _worlds.clear()
+        gc.collect()
 
 
 def shared_env(task: str, robot: str = "panda") -> RobotEnv:

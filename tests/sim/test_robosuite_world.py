@@ -18,7 +18,7 @@ from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.types import ArmTarget
 from sim.arm import START_QUAT_BASE_TCP
 from sim.robosuite_world import RobosuiteWorld, RobosuiteWorldConfig
-from sim.tasks import make_world
+from sim.tasks import TASKS, make_world
 from tests.sim.conftest import shared_env, shared_world
 
 
@@ -230,6 +230,15 @@ def test_unknown_names_list_the_valid_ones() -> None:
         RobosuiteWorld(RobosuiteWorldConfig(objects={"cube": "body:kube"}))
     with pytest.raises(UnknownNameError, match="agentview"):
         RobosuiteWorld(RobosuiteWorldConfig(cameras={"front": "nowhere"}))
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_a_world_asks_for_little_memory_and_has_room_for_its_contacts(task: str) -> None:
+    """A process whose addresses exceed the machine's memory cannot fork."""
+    world = shared_world(task)
+    world.reset(0)
+    assert world.model.narena == 64 << 20
+    assert 0 < world.data.maxuse_arena < (64 << 20) // 10
 
 
 def test_snapshots_are_copies() -> None:
