@@ -1,8 +1,8 @@
 """This project's chunk policies as subjects of chunk_latency.py.
 
 `subject` is policy: a chunk as the robot gets it, from numpy to numpy; network: the network evaluations that this
-chunk needs and nothing else (a sampler's arithmetic, noise, normalisation and conversions left out); bundle: the
-exported chunk on onnxruntime.
+chunk needs and nothing else (a sampler's arithmetic, noise, normalisation and conversions left out); bundle and
+network_bundle: the same two, exported, on onnxruntime.
 Protocol: the first line on stdin is the JSON of settings; then each number is answered with one JSON line.
 """
 
@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
+from torch import Tensor, nn
 
 from policies.bundle import Bundle
-from policies.export import export_bundle
+from policies.export import OPSET, export_bundle
 from policies.samplers import Sampler
 from policies.score import ScoreModel
 from policies.torch_source import TorchSource
@@ -46,23 +48,42 @@ def make_subject(settings: dict[str, Any]) -> Callable[[], Any]:
         bundle = Bundle(folder)
         return lambda: bundle.sample(observation, goal, noise, 0, None)
     assert isinstance(net, ScoreModel)
-    return bare_network(net.eval(), observation, goal, noise)
-
-
-def bare_network(net: ScoreModel, observation: Any, goal: Any, noise: Any) -> Callable[[], Any]:
-    """The denoiser as often as the sampler evaluates it, on inputs made beforehand."""
     tensors = [{key: torch.from_numpy(value)[None] for key, value in one.items()} for one in (observation, goal)]
-    context = net.inputs(*tensors)
-    noisy, level = torch.from_numpy(noise)[None], torch.tensor(-0.3)
-    assert isinstance(net.sampler, Sampler)
-    evaluations, denoiser = len(net.sampler.stages), net.denoiser
+    inputs = torch.from_numpy(noise)[None], net.eval().inputs(*tensors).detach()
+    network = BareNetwork(net)
+    if settings["subject"] == "network_bundle":
+        return exported(network, inputs)
 
     def run() -> None:
         with torch.inference_mode():
-            for _ in range(evaluations):
-                denoiser(noisy, level, context)
+            network(*inputs)
 
     return run
+
+
+class BareNetwork(nn.Module):
+    """The denoiser as often as the sampler evaluates it, each time on what it returned: none can be left out."""
+
+    def __init__(self, net: ScoreModel) -> None:
+        super().__init__()
+        assert isinstance(net.sampler, Sampler)
+        self.denoiser, self.levels = net.denoiser, net.sampler.c_noises
+
+    def forward(self, noisy: Tensor, context: Tensor) -> Tensor:
+        for level in self.levels:
+            noisy = self.denoiser(noisy, noisy.new_full((), level), context)
+        return noisy
+
+
+def exported(network: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
+    """`network` on onnxruntime, with one thread."""
+    path = Path(tempfile.mkdtemp()) / "network.onnx"
+    torch.onnx.export(network, inputs, str(path), opset_version=OPSET, dynamo=True, external_data=False, verbose=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options)
+    feed = {one.name: value.numpy() for one, value in zip(session.get_inputs(), inputs, strict=True)}
+    return lambda: session.run(None, feed)
 
 
 def main() -> None:

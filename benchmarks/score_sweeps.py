@@ -1,4 +1,4 @@
-"""Success of a score policy over the strength of guidance and over the sampler's steps, as figures and plots.
+"""Success of a score policy over the strength of guidance, the steps and the temperature, as figures and plots.
 
   python benchmarks/score_sweeps.py runs/score_policy/cube-single_1000_beso_300000_seed0 --quick
   python benchmarks/score_sweeps.py RUN [RUN ...] --out benchmarks/results/score_sweeps.json --plots docs/images
@@ -26,8 +26,12 @@ from figures import Figure, add_arguments, write_result
 
 from robot_rl.statistics import wilson_interval
 
-SWEEPS: dict[str, tuple[float, ...]] = {"guidance": (0, 1, 1.5, 2, 3), "steps": (1, 2, 3, 5, 10, 50)}
-QUICK: dict[str, tuple[float, ...]] = {"guidance": (0, 1, 2), "steps": (1, 3, 10)}
+SWEEPS: dict[str, tuple[float, ...]] = {
+    "guidance": (0, 1, 1.5, 2, 3),
+    "steps": (1, 2, 3, 5, 10, 50),
+    "temperature": (0, 0.25, 0.5, 0.75, 1),
+}
+QUICK: dict[str, tuple[float, ...]] = {"guidance": (0, 1, 2), "steps": (1, 3, 10), "temperature": (0, 0.5, 1)}
 
 
 def main() -> int:

@@ -110,7 +110,9 @@ class Bundle:
             if np.shape(prefix)[1:] != shape[1:] or len(prefix) > self.horizon:
                 raise BundleError(f"the prefix is {np.shape(prefix)}, expected at most {shape}")
             placed[: len(prefix)], mask[: len(prefix)] = prefix, 1.0
-        fresh = np.random.default_rng(seed).standard_normal((self.draws, 1, *shape), np.float32)
+        fresh = np.zeros((self.draws, 1, *shape), np.float32)
+        if self.draws:
+            fresh = np.random.default_rng(seed).standard_normal(fresh.shape, np.float32)
         given = {"noise": np.asarray(noise)[None], "prefix": placed[None], "prefix_mask": mask[None], "fresh": fresh}
         given["told"] = np.full(1, float(goal is not None), np.float32)
         for key in self.observation:

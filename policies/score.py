@@ -49,6 +49,8 @@ class ScoreConfig:
     """Share of training windows whose whole goal is left out."""
     guidance: float = 1.0
     """Classifier-free guidance (2207.12598): 0 ignores the goal, 1 is plain, more exaggerates it."""
+    temperature: float = 1.0
+    """Of sampling: factor of all noise that it takes (as 2211.15657, algorithm 1). At 0 nothing is left to chance."""
     max_prefix: int = 0
     """Longest beginning of a chunk that is given instead of sampled: trained with 0 to as many actions (2512.05964)."""
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
@@ -59,6 +61,10 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.goal_dropout <= 1.0 or not 0.0 <= self.guidance < math.inf:
             raise ConfigError(f"need goal_dropout in [0, 1], guidance >= 0; got {self.goal_dropout}, {self.guidance}")
+        if not 0.0 <= self.temperature < math.inf:
+            raise ConfigError(f"temperature must be finite and not negative, got {self.temperature}")
+        if self.temperature != 1.0 and not self.tables:
+            raise ConfigError("diffusers' schedulers draw noise of their own: temperature needs policy.tables=true")
         if not 0 <= self.max_prefix < self.horizon:
             raise ConfigError(f"need 0 <= max_prefix < horizon; got {self.max_prefix}, {self.horizon}")
         if self.clip is not None and not self.clip > 0.0:
@@ -119,10 +125,13 @@ class ScoreModel(ChunkNet):
         """
         context = self.contexts(request)
         clean, given = self.actions(request.prefix), request.prefix_mask
-        fresh = iter(request.fresh)
+        noise, drawn = request.noise, request.fresh
+        if self.config.temperature != 1.0:
+            noise, drawn = noise * self.config.temperature, drawn * self.config.temperature
+        fresh = iter(drawn)
         chunk = self.sampler(
             self._network(context, clean, given),
-            request.noise,
+            noise,
             lambda: next(fresh),
             lambda estimate: estimate + given.unsqueeze(-1) * (clean - estimate),
         )

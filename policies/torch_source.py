@@ -91,6 +91,8 @@ class TorchSource(ManySource):
     def _draw(self, seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
         """What samplers draw on the way (K, B, H, A), each chunk's from its own seed: as `policies.bundle` draws it."""
         shape = (self.model.draws, *shape)
+        if not self.model.draws:
+            return torch.empty(0, len(seeds), *shape[1:], device=self._device)
         drawn = [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]
         return torch.as_tensor(np.stack(drawn, 1), device=self._device)
 

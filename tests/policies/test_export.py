@@ -30,7 +30,7 @@ MIXED = ObservationSpec({**STATE.arrays, "image/front": ArraySpec((32, 32, 3), "
 ACTION = ActionSpec(("x", "y"), 0.1, 0.1)
 SMALL = MLPConfig(width=32, blocks=1)
 CASES = {
-    "score": (ScoreConfig(horizon=6, network=SMALL, guidance=2.0, max_prefix=2), STATE),
+    "score": (ScoreConfig(horizon=6, network=SMALL, guidance=2.0, max_prefix=2, temperature=0.5), STATE),
     "images": (
         ScoreConfig(horizon=6, inputs=InputConfig(history=2), network=TransformerConfig(width=32, layers=1, heads=4)),
         MIXED,

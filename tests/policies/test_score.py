@@ -303,6 +303,21 @@ def test_a_prefix_stays_as_given_and_the_rest_goes_with_it(goal_model):
     assert (chunk[:, 2:, 0] > 0).float().mean() > 0.95
 
 
+@pytest.mark.parametrize("sampler", ["dpm_solver_2", "euler_ancestral"])
+def test_temperature_scales_all_noise_that_sampling_takes(sampler):
+    cold, plain = (ScoreConfig(horizon=4, network=SMALL, sampler=sampler, temperature=one) for one in (0.5, 1.0))
+    model, colder = build(plain), build(cold)
+    seen, noise = {"state": torch.zeros(6, 1, 3)}, torch.randn(6, 4, 2)
+    fresh = torch.randn(model.draws, 6, 4, 2)
+    given = model.sample(seen, None, 0.5 * noise, fresh=0.5 * fresh)
+    torch.testing.assert_close(colder.sample(seen, None, noise, fresh=fresh), given)
+    spread = [one.sample(seen, None, noise, fresh=fresh).std(0).mean() for one in (model, colder)]
+    assert spread[1] < 0.9 * spread[0]
+    colder = build(replace(cold, temperature=0.0))
+    chunks = colder.sample(seen, None, noise, fresh=fresh)
+    torch.testing.assert_close(chunks, chunks[:1].expand_as(chunks))
+
+
 def test_diffusers_own_schedulers_can_be_chosen():
     one = tensors(windows())
     noise = torch.randn(8, 4, 2, generator=torch.Generator().manual_seed(0))
@@ -394,6 +409,9 @@ def test_normalizers_travel_with_the_weights():
         lambda: ScoreConfig(goal_dropout=0.0, guidance=0.0),
         lambda: ScoreConfig(guidance=math.nan),
         lambda: ScoreConfig(clip=-1.0),
+        lambda: ScoreConfig(temperature=-0.5),
+        lambda: ScoreConfig(temperature=math.inf),
+        lambda: ScoreConfig(temperature=0.5, tables=False),
         lambda: TransformerConfig(width=100, heads=12),
         lambda: TransformerConfig(heads=0),
         lambda: TransformerConfig(dropout=1.5),
