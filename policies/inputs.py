@@ -23,6 +23,7 @@ from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.types import STATE_KEY, ArraySpec, ObservationSpec
 
 CLOSE_PER_STD = 10.0
+MOVED_STD = 0.2  # a thing that a goal moves this far, in the data's standard deviations, counts for half
 START = "start/"
 """Prefix, in a goal, of the observation at which its change begins."""
 TEXT, WORDED = "text", "worded"
@@ -49,6 +50,9 @@ class InputConfig:
     offsets_from: str = ""
     """For states in one frame for all: the thing (tcp, say, for tcp.x, tcp.y, tcp.z) from which the policy also sees
     the offset of everything else with x, y and z, enlarged where it is close. RobotEnv's states have it already."""
+    goal_offsets: bool = False
+    """Whether it sees these offsets once more, each only as far as the goal moves that thing (from 0 to 1 times the
+    offset). With several things a network takes long to learn by itself which of them it is to reach for."""
     words: WordsConfig | None = None
     """Goals may be told in words, too, aligned with what changes: the policy then sees the change, not the goal."""
     image_channels: tuple[int, ...] = (32, 32, 32)
@@ -59,6 +63,8 @@ class InputConfig:
     def __post_init__(self) -> None:
         if (self.words is not None or self.goal_noise) and not self.goal:
             raise ConfigError("words and goal_noise are of policies that are told goals: goal=true")
+        if self.goal_offsets and (not self.goal or not self.offsets_from or self.words is not None):
+            raise ConfigError("goal_offsets needs goals that are shown (goal=true, words=null) and offsets_from")
         if self.history < 1 or not self.goal_noise >= 0.0:
             raise ConfigError(f"history must be at least 1, goal_noise not negative; got {self}")
         if min(*self.image_channels, self.image_features, len(self.image_channels)) < 1:
@@ -68,7 +74,8 @@ class InputConfig:
 class InputTokens(nn.Module):
     """Observations (each (B, T, ...)) and a goal (each (B, ...)) to tokens (B, C, F).
 
-    In this order: T of the observations, one of the offsets, of the goal, of the difference to it, where there are any.
+    In this order: T of the observations, one of the offsets, of the goal, of the difference to it, of the offsets of
+    what it moves, where there are any.
     A token is the normalised state, the features of every camera, and 1 in the goal's token while there is a goal:
     a goal left out is all zeros, so that one network is both goal-conditioned and goal-free.
     """
@@ -86,7 +93,8 @@ class InputTokens(nn.Module):
         self.has_offsets = bool(config.offsets_from)
         self.seen = config.history + self.has_offsets
         """Tokens that come first and tell nothing of the goal."""
-        self.tokens = self.seen + config.goal + self.has_difference
+        self.has_goal_offsets = config.goal_offsets
+        self.tokens = self.seen + config.goal + self.has_difference + config.goal_offsets
         self._keys = spec.image_keys
         self.normalizer = Normalizer(spec.state_dim) if spec.state_dim else None
         cameras = {}
@@ -127,17 +135,30 @@ class InputTokens(nn.Module):
         told = torch.cat([told, torch.ones_like(told[..., :1])], -1).unsqueeze(1)
         if self.has_difference:
             told = torch.cat([told, self._difference(observation[STATE_KEY][:, -1], goal[STATE_KEY])], 1)
+        if self.has_goal_offsets:
+            told = torch.cat([told, self._goal_offsets(observation[STATE_KEY][:, -1], goal[STATE_KEY])], 1)
         if keep_goal is not None:
             told = told * keep_goal.reshape(-1, 1, 1)
         return torch.cat([tokens, told], 1)
 
     def _offsets(self, state: Tensor) -> Tensor:
         """asinh of the offsets (B, 1, F) of things from the origin, in units of a tenth of the data's spread."""
-        assert self.normalizer is not None
-        spread = self.normalizer.std[self._others]
-        apart = (state[:, self._others] - state[:, self._origin]) / spread
-        near = torch.asinh(apart * CLOSE_PER_STD)
+        near = self._near(state)
         return functional.pad(near, (0, self.features - near.shape[-1])).unsqueeze(1)
+
+    def _goal_offsets(self, state: Tensor, goal: Tensor) -> Tensor:
+        """The same (B, 1, F), each thing's times the share d^2 / (d^2 + MOVED_STD^2) that it is to be moved by d."""
+        assert self.normalizer is not None
+        apart = (self.normalizer(goal) - self.normalizer(state)) * self.goal_mask
+        far = apart[:, self._others].unflatten(-1, (-1, 3)).square().sum(-1, keepdim=True)
+        near = self._near(state).unflatten(-1, (-1, 3)) * (far / (far + MOVED_STD**2))
+        return functional.pad(near.flatten(1), (0, self.features - len(self._others))).unsqueeze(1)
+
+    def _near(self, state: Tensor) -> Tensor:
+        """Of `_offsets`, (B, 3 things)."""
+        assert self.normalizer is not None
+        apart = (state[:, self._others] - state[:, self._origin]) / self.normalizer.std[self._others]
+        return torch.asinh(apart * CLOSE_PER_STD)
 
     def _task(self, words: TaskSpace, goal: Mapping[str, Tensor]) -> Tensor:
         """Features (B, F - 1) of a change, told by observations or in words."""

@@ -477,6 +477,28 @@ def test_offsets_from_the_hand_are_enlarged_where_they_are_small():
         build(GCBCConfig(inputs=InputConfig(offsets_from="hand")), spec)
 
 
+def test_offsets_of_what_the_goal_moves_stand_out():
+    names = ("tcp.x", "tcp.y", "tcp.z", *(f"{thing}.{axis}" for thing in ("cup", "ball") for axis in "xyz"))
+    spec = ObservationSpec({"state": ArraySpec((9,), names=names)})
+    inputs = InputConfig(goal_elements=("cup.*", "ball.[xy]"), offsets_from="tcp", goal_offsets=True)
+    model = build(GCBCConfig(horizon=4, normalize=True, inputs=inputs), spec)
+    spread = np.array([1, 1, 1, 2, 4, 1, 1, 1, 1.0])
+    model.fit_normalizers({"state": (np.zeros(9), spread), "action": (np.zeros(2), np.ones(2))})
+    state = torch.tensor([[0.0, 0, 0, 0.4, -0.4, 1, 1, 2, 3]])
+    goal = state + torch.tensor(
+        [[5.0, 5, 5, 0.4, 0, 0.2, 0, 0, 7]]
+    )  # the cup by 0.2 std twice; the ball's z is not told
+    tokens = model.inputs({"state": state[None]}, {"state": goal})
+    assert tokens.shape == (1, model.inputs.tokens, 10) and model.inputs.tokens == 5
+    share = (0.2**2 + 0.2**2) / (0.2**2 + 0.2**2 + 0.2**2)
+    cup = share * np.arcsinh(10 * np.array([0.2, -0.1, 1.0]))
+    np.testing.assert_allclose(tokens[0, 4], [*cup, *np.zeros(7)], atol=1e-6)
+    assert not model.inputs({"state": state[None]}, {"state": goal}, torch.zeros(1))[0, 2:].any()
+    for wrong in ({"goal": False}, {"offsets_from": ""}):
+        with pytest.raises(ConfigError, match="goal_offsets"):
+            replace(inputs, **wrong)
+
+
 def test_goals_are_blurred_in_training_alone():
     model = build(ScoreConfig(horizon=4, network=SMALL, inputs=InputConfig(goal_noise=0.1)))
     model.fit_normalizers({"state": (np.zeros(3), np.array([1, 10, 0.1])), "action": (np.zeros(2), np.ones(2))})
