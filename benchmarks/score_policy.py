@@ -41,11 +41,12 @@ from robot_rl.statistics import wilson_interval
 TASKS = ("cube-single", "cube-double", "scene")
 BARS = {"cube-single": 0.53, "cube-double": 0.36, "scene": 0.42}
 PUBLISHED_GCBC = {"cube-single": 0.06, "cube-double": 0.01, "scene": 0.05}  # 2410.20092, table 2
-TEMPERATURE = 0.5
+TEMPERATURE = 0.25
 COLD = f"policy.temperature={TEMPERATURE}"
 SAMPLING = {"beso": (COLD,), "beso50": (COLD, "policy.steps=50"), "beso_t1": ()}
 """Arms of the same weights -> overrides of their evaluation."""
-GOAL_STEPS = {"cube-single": 120, "cube-double": 200, "scene": 200}  # one task of play takes 30 to 90
+GOAL_STEPS = {"cube-single": 120, "cube-double": 100, "scene": 200}  # one task of play takes 30 to 90
+SEVERAL_THINGS = ("cube-double",)
 BLOCKS = "block_*.[xyz]"
 GOAL_ELEMENTS = {
     "cube-single": (BLOCKS,),
@@ -78,6 +79,7 @@ def arms(task: str, width: int | None) -> dict[str, tuple[str, ...]]:
         f"policy.inputs.goal_elements=[{elements}]",
         "policy.inputs.goal_noise=0.05",
         "policy.inputs.offsets_from=tcp",
+        *(("policy.inputs.goal_offsets=true",) if task in SEVERAL_THINGS else ()),
     )
     cloning = ("policy=gcbc", "algorithm.ema_decay=0", "algorithm.final_rate=1", "algorithm.warmup_updates=0")
     size = () if width is None else (f"policy.network.width={width}",)
