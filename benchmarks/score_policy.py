@@ -79,7 +79,7 @@ def arms(task: str, width: int | None) -> dict[str, tuple[str, ...]]:
         f"policy.inputs.goal_elements=[{elements}]",
         "policy.inputs.goal_noise=0.05",
         "policy.inputs.offsets_from=tcp",
-        *(("policy.inputs.goal_offsets=true",) if task in SEVERAL_THINGS else ()),
+        *(("policy.inputs.goal_offsets=true", "policy.inputs.goal_one_by_one=true") if task in SEVERAL_THINGS else ()),
     )
     cloning = ("policy=gcbc", "algorithm.ema_decay=0", "algorithm.final_rate=1", "algorithm.warmup_updates=0")
     size = () if width is None else (f"policy.network.width={width}",)

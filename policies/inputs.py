@@ -24,6 +24,7 @@ from robot_rl.types import STATE_KEY, ArraySpec, ObservationSpec
 
 CLOSE_PER_STD = 10.0
 MOVED_STD = 0.2  # a thing that a goal moves this far, in the data's standard deviations, counts for half
+LOWER_FIRST = 10.0  # so many times its height is what a place counts as farther
 START = "start/"
 """Prefix, in a goal, of the observation at which its change begins."""
 TEXT, WORDED = "text", "worded"
@@ -53,6 +54,9 @@ class InputConfig:
     goal_offsets: bool = False
     """Whether it sees these offsets once more, each only as far as the goal moves that thing (from 0 to 1 times the
     offset). With several things a network takes long to learn by itself which of them it is to reach for."""
+    goal_one_by_one: bool = False
+    """Whether it sees the goal of one thing at a time, of those with offsets that are not there yet: the nearest, lower
+    places first; the others' goals are where they are. So play in which one thing is moved is enough to learn from."""
     words: WordsConfig | None = None
     """Goals may be told in words, too, aligned with what changes: the policy then sees the change, not the goal."""
     image_channels: tuple[int, ...] = (32, 32, 32)
@@ -63,8 +67,11 @@ class InputConfig:
     def __post_init__(self) -> None:
         if (self.words is not None or self.goal_noise) and not self.goal:
             raise ConfigError("words and goal_noise are of policies that are told goals: goal=true")
-        if self.goal_offsets and (not self.goal or not self.offsets_from or self.words is not None):
-            raise ConfigError("goal_offsets needs goals that are shown (goal=true, words=null) and offsets_from")
+        shown = self.goal and self.words is None
+        if (self.goal_offsets or self.goal_one_by_one) and not (shown and self.offsets_from):
+            raise ConfigError(
+                "goal_offsets and goal_one_by_one need goals that are shown (goal=true, words=null) and offsets_from"
+            )
         if self.history < 1 or not self.goal_noise >= 0.0:
             raise ConfigError(f"history must be at least 1, goal_noise not negative; got {self}")
         if min(*self.image_channels, self.image_features, len(self.image_channels)) < 1:
@@ -83,6 +90,7 @@ class InputTokens(nn.Module):
     goal_mask: Tensor
     _origin: Tensor
     _others: Tensor
+    _elements: Tensor
 
     def __init__(self, config: InputConfig, spec: ObservationSpec) -> None:
         super().__init__()
@@ -93,7 +101,7 @@ class InputTokens(nn.Module):
         self.has_offsets = bool(config.offsets_from)
         self.seen = config.history + self.has_offsets
         """Tokens that come first and tell nothing of the goal."""
-        self.has_goal_offsets = config.goal_offsets
+        self.has_goal_offsets, self.one_by_one = config.goal_offsets, config.goal_one_by_one
         self.tokens = self.seen + config.goal + self.has_difference + config.goal_offsets
         self._keys = spec.image_keys
         self.normalizer = Normalizer(spec.state_dim) if spec.state_dim else None
@@ -118,6 +126,7 @@ class InputTokens(nn.Module):
         origin, others = _positions(config.offsets_from, spec.arrays.get(STATE_KEY)) if self.has_offsets else ([], [])
         self.register_buffer("_origin", torch.tensor(origin, dtype=torch.int64), persistent=False)
         self.register_buffer("_others", torch.tensor(others, dtype=torch.int64), persistent=False)
+        self.register_buffer("_elements", torch.eye(spec.state_dim)[others], persistent=False)
         self.register_buffer("goal_mask", _element_mask(config, spec.arrays.get(STATE_KEY)), persistent=False)
         if config.goal and not cameras and not self.goal_mask.any():
             raise ConfigError("goal_elements: a goal of none would say nothing; learn without goals: goal=false")
@@ -131,6 +140,8 @@ class InputTokens(nn.Module):
             tokens = torch.cat([tokens, self._offsets(observation[STATE_KEY][:, -1])], 1)
         if not self.has_goal:
             return tokens
+        if self.one_by_one:
+            goal = {**goal, STATE_KEY: self._next(observation[STATE_KEY][:, -1], goal[STATE_KEY])}
         told = self._goal_features(goal) if self.words is None else self._task(self.words, goal)
         told = torch.cat([told, torch.ones_like(told[..., :1])], -1).unsqueeze(1)
         if self.has_difference:
@@ -146,11 +157,25 @@ class InputTokens(nn.Module):
         near = self._near(state)
         return functional.pad(near, (0, self.features - near.shape[-1])).unsqueeze(1)
 
-    def _goal_offsets(self, state: Tensor, goal: Tensor) -> Tensor:
-        """The same (B, 1, F), each thing's times the share d^2 / (d^2 + MOVED_STD^2) that it is to be moved by d."""
+    def _far(self, state: Tensor, goal: Tensor) -> Tensor:
+        """Squared distances (B, things) that things are from their goals, in standard deviations of the data."""
         assert self.normalizer is not None
         apart = (self.normalizer(goal) - self.normalizer(state)) * self.goal_mask
-        far = apart[:, self._others].unflatten(-1, (-1, 3)).square().sum(-1, keepdim=True)
+        return apart[:, self._others].unflatten(-1, (-1, 3)).square().sum(-1)
+
+    def _next(self, state: Tensor, goal: Tensor) -> Tensor:
+        """The goal (B, S) with all things but the next one, of those that are not there yet, where they are."""
+        away = self._far(state, goal) > MOVED_STD**2
+        apart = (state[:, self._others] - state[:, self._origin]).unflatten(-1, (-1, 3)).norm(dim=-1)
+        height = goal[:, self._others].unflatten(-1, (-1, 3))[..., 2]
+        order = torch.where(away, apart + LOWER_FIRST * height, torch.inf)
+        is_next = functional.one_hot(order.argmin(-1), order.shape[-1]).to(state.dtype)
+        waiting = (1.0 - is_next) * away.any(-1, keepdim=True)
+        return goal + waiting.repeat_interleave(3, -1) @ self._elements * (state - goal)
+
+    def _goal_offsets(self, state: Tensor, goal: Tensor) -> Tensor:
+        """The same (B, 1, F), each thing's times the share d^2 / (d^2 + MOVED_STD^2) that it is to be moved by d."""
+        far = self._far(state, goal).unsqueeze(-1)
         near = self._near(state).unflatten(-1, (-1, 3)) * (far / (far + MOVED_STD**2))
         return functional.pad(near.flatten(1), (0, self.features - len(self._others))).unsqueeze(1)
 

@@ -27,6 +27,9 @@ from robot_rl.types import ActionSpec, ArraySpec, Goal, ObservationSpec
 
 STATE = ObservationSpec({"state": ArraySpec((3,), names=("a", "b", "c"))})
 MIXED = ObservationSpec({**STATE.arrays, "image/front": ArraySpec((32, 32, 3), "uint8", 0, 255)})
+THINGS = ObservationSpec(
+    {"state": ArraySpec((9,), names=tuple(f"{one}.{a}" for one in ("tcp", "cup", "ball") for a in "xyz"))}
+)
 ACTION = ActionSpec(("x", "y"), 0.1, 0.1)
 SMALL = MLPConfig(width=32, blocks=1)
 CASES = {
@@ -36,6 +39,12 @@ CASES = {
         MIXED,
     ),
     "ddpm": (ScoreConfig(horizon=6, network=SMALL, process=DDPMProcess(), sampler="ddpm", steps=5, clip=1.0), STATE),
+    "things": (
+        ScoreConfig(
+            horizon=6, network=SMALL, inputs=InputConfig(offsets_from="tcp", goal_offsets=True, goal_one_by_one=True)
+        ),
+        THINGS,
+    ),
     "gcbc": (GCBCConfig(), STATE),
     "hiql": (HIQLPolicyConfig(horizon=2), MIXED),
     "act": (ACTConfig(horizon=6, width=32, heads=4, encoder_layers=1, execution=ExecutionConfig(execute=4)), STATE),
@@ -47,7 +56,10 @@ def build(name):
     torch.manual_seed(0)
     net = config.build(spec, ACTION)
     rng = np.random.default_rng(0)
-    net.fit_normalizers({"state": (rng.normal(size=3), rng.random(3) + 0.5), "action": (np.zeros(2), np.full(2, 0.4))})
+    size = spec.state_dim
+    net.fit_normalizers(
+        {"state": (rng.normal(size=size), rng.random(size) + 0.5), "action": (np.zeros(2), np.full(2, 0.4))}
+    )
     return net, spec
 
 

@@ -494,9 +494,39 @@ def test_offsets_of_what_the_goal_moves_stand_out():
     cup = share * np.arcsinh(10 * np.array([0.2, -0.1, 1.0]))
     np.testing.assert_allclose(tokens[0, 4], [*cup, *np.zeros(7)], atol=1e-6)
     assert not model.inputs({"state": state[None]}, {"state": goal}, torch.zeros(1))[0, 2:].any()
-    for wrong in ({"goal": False}, {"offsets_from": ""}):
+    for wrong in (
+        {"goal": False},
+        {"offsets_from": ""},
+        {"goal_offsets": False, "goal_one_by_one": True, "goal": False},
+    ):
         with pytest.raises(ConfigError, match="goal_offsets"):
             replace(inputs, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("cup", "ball", "shown"),
+    [
+        ((0.1, 0, 0), (0.0, 0, 0), ["cup"]),  # the ball is there
+        ((0.1, 0, 0), (0.9, 0, 0), ["cup"]),  # both are away; the cup is nearer to the hand
+        ((0.1, 0, 0.5), (0.9, 0, 0), ["ball"]),  # but its place is high
+        ((0.01, 0, 0), (0.02, 0, 0), ["cup", "ball"]),  # both are as good as there: the rest of the way
+    ],
+)
+def test_one_thing_is_moved_after_the_other(cup, ball, shown):
+    names = ("tcp.x", "tcp.y", "tcp.z", *(f"{thing}.{axis}" for thing in ("cup", "ball") for axis in "xyz"), "lid")
+    spec = ObservationSpec({"state": ArraySpec((10,), names=names)})
+    inputs = InputConfig(offsets_from="tcp", goal_one_by_one=True)
+    model = build(GCBCConfig(horizon=4, normalize=True, inputs=inputs), spec)
+    std = 0.3
+    model.fit_normalizers({"state": (np.zeros(10), np.full(10, std)), "action": (np.zeros(2), np.ones(2))})
+    state = torch.tensor([[0.0, 0, 0, 0.1, 0, 0, -0.4, 0, 0, 0.7]])
+    goal = state + torch.tensor([[0.0, 0, 0, *cup, *ball, 0.2]])
+    token = model.inputs({"state": state[None]}, {"state": goal})[0, model.inputs.seen]
+    wanted = goal.clone()
+    for thing, first in (("cup", 3), ("ball", 6)):
+        if thing not in shown:
+            wanted[0, first : first + 3] = state[0, first : first + 3]
+    np.testing.assert_allclose(token[:10] * std, wanted[0], atol=1e-6)
 
 
 def test_goals_are_blurred_in_training_alone():
