@@ -167,7 +167,8 @@ class InputTokens(nn.Module):
         """The goal (B, S) with all things but the next one, of those that are not there yet, where they are."""
         away = self._far(state, goal) > MOVED_STD**2
         apart = (state[:, self._others] - state[:, self._origin]).unflatten(-1, (-1, 3)).norm(dim=-1)
-        height = goal[:, self._others].unflatten(-1, (-1, 3))[..., 2]
+        told = torch.where(self.goal_mask > 0.5, goal, state)
+        height = told[:, self._others].unflatten(-1, (-1, 3))[..., 2]
         order = torch.where(away, apart + LOWER_FIRST * height, torch.inf)
         is_next = functional.one_hot(order.argmin(-1), order.shape[-1]).to(state.dtype)
         waiting = (1.0 - is_next) * away.any(-1, keepdim=True)
@@ -285,6 +286,8 @@ def _positions(origin: str, spec: ArraySpec | None) -> tuple[list[int], list[int
     if origin not in things:
         raise UnknownNameError("thing with x, y and z in the state (offsets_from)", origin, things)
     others = [one for one in things if one != origin]
+    if not others:
+        raise ConfigError(f"offsets_from: nothing but {origin} has x, y and z in this state")
     here, there = (
         [names.index(f"{one}.{axis}") for one in group for axis in "xyz"] for group in ([origin] * len(others), others)
     )

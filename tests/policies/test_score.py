@@ -475,6 +475,9 @@ def test_offsets_from_the_hand_are_enlarged_where_they_are_small():
     np.testing.assert_allclose(tokens[0, 1], [*wanted, *np.zeros(6)], atol=1e-6)
     with pytest.raises(ConfigError, match="cup, tcp"):
         build(GCBCConfig(inputs=InputConfig(offsets_from="hand")), spec)
+    alone = ObservationSpec({"state": ArraySpec((4,), names=names[:4])})
+    with pytest.raises(ConfigError, match="nothing but tcp"):
+        build(GCBCConfig(inputs=InputConfig(offsets_from="tcp")), alone)
 
 
 def test_offsets_of_what_the_goal_moves_stand_out():
