@@ -1,7 +1,7 @@
 """Score policies on OGBench's play: BESO in three steps against cloning on the same data, and how long a chunk takes.
 
   python benchmarks/score_policy.py --quick --lerobot-python runs/peer/bin/python      # cube-single, one seed
-  python benchmarks/score_policy.py --seed 0 --jobs 2 --out benchmarks/results/score_policy.json   # two cores: a day
+  python benchmarks/score_policy.py --seed 0 --jobs 2 --out benchmarks/results/score_policy.json
   python benchmarks/score_policy.py --play-episodes 1000 --updates 300000 --width 512 --seeds 5 --device cuda
 
 Play by OGBench's own oracles, gathered here (500 episodes of 1001 steps a task; the same for every arm and seed).
@@ -16,7 +16,7 @@ speak of what OGBench judges (and of what its own oracle representation holds): 
   gcbc_ogbench   OGBench's GCBC as published: goals anywhere ahead, one action, batch of 1024; for calibration
 
 Play hesitates and errs, and at a temperature of 1 a policy does so as often. TEMPERATURE was chosen by
-`benchmarks/score_sweeps.py` with start states of another seed (1000) than those of this benchmark.
+`benchmarks/score_sweeps.py` on cube-single with start states of another seed (1000) than those of this benchmark.
 Finished runs are kept in --work and not repeated.
 """
 

@@ -28,8 +28,8 @@ from sim.world import SimWorld, SimWorldConfig
 
 CAMERAS = {"front": "agentview", "wrist": "robot0_eye_in_hand"}
 ARENA = "64M"
-"""MuJoCo's memory for contacts and constraints of one world. robosuite asks for 5000 of each, 1.3 GB of addresses, so
-that a process of ten worlds could not fork on a machine of 16 GB; its tasks use less than a megabyte."""
+"""MuJoCo's memory for contacts and constraints of one world. robosuite asks for 5000 of each, 1.3 GB of addresses, and
+a process with more addresses than the machine has memory cannot fork."""
 PoseSpec = str | Callable[[Any], FloatArray]
 """`body:<name>`, `site:<name>`, or a function of the robosuite environment: a world position (3,)."""
 

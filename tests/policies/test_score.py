@@ -488,9 +488,8 @@ def test_offsets_of_what_the_goal_moves_stand_out():
     spread = np.array([1, 1, 1, 2, 4, 1, 1, 1, 1.0])
     model.fit_normalizers({"state": (np.zeros(9), spread), "action": (np.zeros(2), np.ones(2))})
     state = torch.tensor([[0.0, 0, 0, 0.4, -0.4, 1, 1, 2, 3]])
-    goal = state + torch.tensor(
-        [[5.0, 5, 5, 0.4, 0, 0.2, 0, 0, 7]]
-    )  # the cup by 0.2 std twice; the ball's z is not told
+    # the cup moves by 0.2 std in x and in z; the ball's z is not told
+    goal = state + torch.tensor([[5.0, 5, 5, 0.4, 0, 0.2, 0, 0, 7]])
     tokens = model.inputs({"state": state[None]}, {"state": goal})
     assert tokens.shape == (1, model.inputs.tokens, 10) and model.inputs.tokens == 5
     share = (0.2**2 + 0.2**2) / (0.2**2 + 0.2**2 + 0.2**2)
