@@ -121,7 +121,7 @@ class ChunkNet(ChunkSampler):
 
     def loss(self, windows: TensorWindows, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The imitation loss, and what brings words and changes together where there are words."""
-        windows = self.inputs.put_into_words(self.inputs.blur_goals(windows, generator), generator)
+        windows = self.inputs.put_into_words(self.inputs.train_goals(windows, generator), generator)
         loss, metrics = self.imitation_loss(windows, generator)
         if self.inputs.words is None:
             return loss, metrics

@@ -17,14 +17,13 @@ from torch.nn import functional
 
 from policies.encoders import ImageEncoder
 from policies.normalizer import Normalizer
+from policies.one_by_one import MOVED_STD, OneByOne
 from policies.words import TaskSpace, WordsConfig
 from robot_rl.algorithms.imitation import TensorWindows
 from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.types import STATE_KEY, ArraySpec, ObservationSpec
 
 CLOSE_PER_STD = 10.0
-MOVED_STD = 0.2  # a thing that a goal moves this far, in the data's standard deviations, counts for half
-LOWER_FIRST = 10.0  # so many times its height is what a place counts as farther
 START = "start/"
 """Prefix, in a goal, of the observation at which its change begins."""
 TEXT, WORDED = "text", "worded"
@@ -54,9 +53,10 @@ class InputConfig:
     goal_offsets: bool = False
     """Whether it sees these offsets once more, each only as far as the goal moves that thing (from 0 to 1 times the
     offset). With several things a network takes long to learn by itself which of them it is to reach for."""
-    goal_one_by_one: bool = False
-    """Whether it sees the goal of one thing at a time, of those with offsets that are not there yet: the nearest, lower
-    places first; the others' goals are where they are. So play in which one thing is moved is enough to learn from."""
+    goal_one_by_one: tuple[str, ...] = ()
+    """Things whose goals it is told one at a time, in this order, by name with * as wildcard, e.g. block_*,drawer: of
+    those that are not there yet (of several for one pattern the nearest, lower places first), the others' goals being
+    where they are. While training any one that moved is told. Needs offsets_from."""
     words: WordsConfig | None = None
     """Goals may be told in words, too, aligned with what changes: the policy then sees the change, not the goal."""
     image_channels: tuple[int, ...] = (32, 32, 32)
@@ -90,7 +90,6 @@ class InputTokens(nn.Module):
     goal_mask: Tensor
     _origin: Tensor
     _others: Tensor
-    _elements: Tensor
 
     def __init__(self, config: InputConfig, spec: ObservationSpec) -> None:
         super().__init__()
@@ -101,7 +100,7 @@ class InputTokens(nn.Module):
         self.has_offsets = bool(config.offsets_from)
         self.seen = config.history + self.has_offsets
         """Tokens that come first and tell nothing of the goal."""
-        self.has_goal_offsets, self.one_by_one = config.goal_offsets, config.goal_one_by_one
+        self.has_goal_offsets = config.goal_offsets
         self.tokens = self.seen + config.goal + self.has_difference + config.goal_offsets
         self._keys = spec.image_keys
         self.normalizer = Normalizer(spec.state_dim) if spec.state_dim else None
@@ -126,8 +125,11 @@ class InputTokens(nn.Module):
         origin, others = _positions(config.offsets_from, spec.arrays.get(STATE_KEY)) if self.has_offsets else ([], [])
         self.register_buffer("_origin", torch.tensor(origin, dtype=torch.int64), persistent=False)
         self.register_buffer("_others", torch.tensor(others, dtype=torch.int64), persistent=False)
-        self.register_buffer("_elements", torch.eye(spec.state_dim)[others], persistent=False)
         self.register_buffer("goal_mask", _element_mask(config, spec.arrays.get(STATE_KEY)), persistent=False)
+        self.one_by_one: OneByOne | None = None
+        if config.goal_one_by_one:
+            names = spec.arrays[STATE_KEY].names
+            self.one_by_one = OneByOne(config.goal_one_by_one, names, self.goal_mask, config.offsets_from)
         if config.goal and not cameras and not self.goal_mask.any():
             raise ConfigError("goal_elements: a goal of none would say nothing; learn without goals: goal=false")
 
@@ -140,8 +142,9 @@ class InputTokens(nn.Module):
             tokens = torch.cat([tokens, self._offsets(observation[STATE_KEY][:, -1])], 1)
         if not self.has_goal:
             return tokens
-        if self.one_by_one:
-            goal = {**goal, STATE_KEY: self._next(observation[STATE_KEY][:, -1], goal[STATE_KEY])}
+        if self.one_by_one is not None and self.normalizer is not None:
+            present = observation[STATE_KEY][:, -1]
+            goal = {**goal, STATE_KEY: self.one_by_one.next(present, goal[STATE_KEY], self.normalizer.std)}
         told = self._goal_features(goal) if self.words is None else self._task(self.words, goal)
         told = torch.cat([told, torch.ones_like(told[..., :1])], -1).unsqueeze(1)
         if self.has_difference:
@@ -162,17 +165,6 @@ class InputTokens(nn.Module):
         assert self.normalizer is not None
         apart = (self.normalizer(goal) - self.normalizer(state)) * self.goal_mask
         return apart[:, self._others].unflatten(-1, (-1, 3)).square().sum(-1)
-
-    def _next(self, state: Tensor, goal: Tensor) -> Tensor:
-        """The goal (B, S) with all things but the next one, of those that are not there yet, where they are."""
-        away = self._far(state, goal) > MOVED_STD**2
-        apart = (state[:, self._others] - state[:, self._origin]).unflatten(-1, (-1, 3)).norm(dim=-1)
-        told = torch.where(self.goal_mask > 0.5, goal, state)
-        height = told[:, self._others].unflatten(-1, (-1, 3))[..., 2]
-        order = torch.where(away, apart + LOWER_FIRST * height, torch.inf)
-        is_next = functional.one_hot(order.argmin(-1), order.shape[-1]).to(state.dtype)
-        waiting = (1.0 - is_next) * away.any(-1, keepdim=True)
-        return goal + waiting.repeat_interleave(3, -1) @ self._elements * (state - goal)
 
     def _goal_offsets(self, state: Tensor, goal: Tensor) -> Tensor:
         """The same (B, 1, F), each thing's times the share d^2 / (d^2 + MOVED_STD^2) that it is to be moved by d."""
@@ -195,13 +187,18 @@ class InputTokens(nn.Module):
         start = {key.removeprefix(START): value for key, value in goal.items() if key.startswith(START)}
         return words.change(self._goal_features(start), self._goal_features(goal))
 
-    def blur_goals(self, windows: TensorWindows, generator: torch.Generator) -> TensorWindows:
-        """The same windows with noise on the goals' states while training, if there is to be any."""
-        if not (self.training and self.goal_noise and self.normalizer is not None and self.has_goal):
+    def train_goals(self, windows: TensorWindows, generator: torch.Generator) -> TensorWindows:
+        """The same windows with goals as they are learned from: blurred, and of one of the things that moved."""
+        normalizer = self.normalizer
+        if not self.training or normalizer is None or not (self.goal_noise or self.one_by_one):
             return windows
         state = windows.goal[STATE_KEY]
-        noise = torch.randn(state.shape, generator=generator, device=state.device)
-        return replace(windows, goal={**windows.goal, STATE_KEY: state + self.goal_noise * self.normalizer.std * noise})
+        if self.goal_noise:
+            noise = torch.randn(state.shape, generator=generator, device=state.device)
+            state = state + self.goal_noise * normalizer.std * noise
+        if self.one_by_one is not None:
+            state = self.one_by_one.some(windows.observation[STATE_KEY][:, -1], state, normalizer.std, generator)
+        return replace(windows, goal={**windows.goal, STATE_KEY: state})
 
     def put_into_words(self, windows: TensorWindows, generator: torch.Generator) -> TensorWindows:
         """The same windows with some of the labelled goals told in words; without words as they are."""

@@ -41,7 +41,9 @@ CASES = {
     "ddpm": (ScoreConfig(horizon=6, network=SMALL, process=DDPMProcess(), sampler="ddpm", steps=5, clip=1.0), STATE),
     "things": (
         ScoreConfig(
-            horizon=6, network=SMALL, inputs=InputConfig(offsets_from="tcp", goal_offsets=True, goal_one_by_one=True)
+            horizon=6,
+            network=SMALL,
+            inputs=InputConfig(offsets_from="tcp", goal_offsets=True, goal_one_by_one=("cup", "*")),
         ),
         THINGS,
     ),

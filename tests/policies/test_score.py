@@ -499,42 +499,63 @@ def test_offsets_of_what_the_goal_moves_stand_out():
     for wrong in (
         {"goal": False},
         {"offsets_from": ""},
-        {"goal_offsets": False, "goal_one_by_one": True, "goal": False},
+        {"goal_offsets": False, "goal_one_by_one": ("cup",), "goal": False},
     ):
         with pytest.raises(ConfigError, match="goal_offsets"):
             replace(inputs, **wrong)
 
 
+NAMES = (*(f"{thing}.{axis}" for thing in ("tcp", "cup", "ball") for axis in "xyz"), "lid")
+THINGS = ObservationSpec({"state": ArraySpec((10,), names=NAMES)})
+
+
+def things(order=("[cb]*", "lid"), **inputs):
+    config = InputConfig(offsets_from="tcp", goal_one_by_one=order, **inputs)
+    model = build(GCBCConfig(horizon=4, normalize=True, inputs=config), THINGS)
+    model.fit_normalizers({"state": (np.zeros(10), np.full(10, 0.3)), "action": (np.zeros(2), np.ones(2))})
+    return model
+
+
 @pytest.mark.parametrize(
-    ("cup", "ball", "shown"),
+    ("cup", "ball", "lid", "shown"),
     [
-        ((0.1, 0, 0), (0.0, 0, 0), ["cup"]),  # the ball is there
-        ((0.1, 0, 0), (0.9, 0, 0), ["cup"]),  # both are away; the cup is nearer to the hand
-        ((0.1, 0, 0.5), (0.9, 0, 0), ["ball"]),  # but its place is high
-        ((0.01, 0, 0), (0.02, 0, 0), ["cup", "ball"]),  # both are as good as there: the rest of the way
+        ((0.1, 0, 0), (0.0, 0, 0), 0.2, ["cup"]),  # the ball is there; the lid comes after them
+        ((0.1, 0, 0), (0.9, 0, 0), 0.2, ["cup"]),  # both are away; the cup is nearer to the hand
+        ((0.1, 0, 0.5), (0.9, 0, 0), 0.2, ["ball"]),  # but its place is high
+        ((0.01, 0, 0), (0.02, 0, 0), 0.2, ["lid"]),  # both are as good as there
+        ((0.01, 0, 0), (0.02, 0, 0), 0.01, ["cup", "ball", "lid"]),  # all are: the rest of the way
     ],
 )
-def test_one_thing_is_moved_after_the_other(cup, ball, shown):
-    names = ("tcp.x", "tcp.y", "tcp.z", *(f"{thing}.{axis}" for thing in ("cup", "ball") for axis in "xyz"), "lid")
-    spec = ObservationSpec({"state": ArraySpec((10,), names=names)})
-    inputs = InputConfig(offsets_from="tcp", goal_one_by_one=True)
-    model = build(GCBCConfig(horizon=4, normalize=True, inputs=inputs), spec)
-    std = 0.3
-    model.fit_normalizers({"state": (np.zeros(10), np.full(10, std)), "action": (np.zeros(2), np.ones(2))})
+def test_one_thing_is_moved_after_the_other(cup, ball, lid, shown):
+    model = things()
     state = torch.tensor([[0.0, 0, 0, 0.1, 0, 0, -0.4, 0, 0, 0.7]])
-    goal = state + torch.tensor([[0.0, 0, 0, *cup, *ball, 0.2]])
+    goal = state + torch.tensor([[0.0, 0, 0, *cup, *ball, lid]])
     token = model.inputs({"state": state[None]}, {"state": goal})[0, model.inputs.seen]
     wanted = goal.clone()
-    for thing, first in (("cup", 3), ("ball", 6)):
+    for thing, elements in (("cup", slice(3, 6)), ("ball", slice(6, 9)), ("lid", slice(9, 10))):
         if thing not in shown:
-            wanted[0, first : first + 3] = state[0, first : first + 3]
-    np.testing.assert_allclose(token[:10] * std, wanted[0], atol=1e-6)
+            wanted[0, elements] = state[0, elements]
+    np.testing.assert_allclose(token[:10] * 0.3, wanted[0], atol=1e-6)
+
+
+def test_in_training_any_thing_that_moved_is_the_goal():
+    model = things(goal_elements=("[cb]*", "lid"))
+    one = tensors(windows(THINGS, batch=3000))
+    moved = torch.tensor([0.0, 5, 0, 0.2, 0, 0, 0.01, 0, 0, 0.9])  # the arm and the cup, not the ball, the lid
+    present = one.observation["state"][:, -1]
+    one = replace(one, goal={"state": present + moved})
+    left = model.inputs.train_goals(one, torch.Generator().manual_seed(0)).goal["state"] - present
+    cup, lid = (torch.isclose(left[:, element], moved[element], atol=1e-4) for element in (3, 9))
+    assert torch.equal(cup, ~lid) and 0.45 < cup.float().mean() < 0.55
+    np.testing.assert_allclose(left[:, 6:9], 0.0, atol=1e-6, err_msg="what is not told is where it is")
+    with pytest.raises(ConfigError, match="'cap' fits none of the goal's things cup, ball, lid"):
+        things(("cap",), goal_elements=("[cb]*", "lid"))
 
 
 def test_goals_are_blurred_in_training_alone():
     model = build(ScoreConfig(horizon=4, network=SMALL, inputs=InputConfig(goal_noise=0.1)))
     model.fit_normalizers({"state": (np.zeros(3), np.array([1, 10, 0.1])), "action": (np.zeros(2), np.ones(2))})
     one = tensors(windows(batch=4000))
-    apart = model.inputs.blur_goals(one, torch.Generator().manual_seed(0)).goal["state"] - one.goal["state"]
+    apart = model.inputs.train_goals(one, torch.Generator().manual_seed(0)).goal["state"] - one.goal["state"]
     np.testing.assert_allclose(apart.std(0), [0.1, 1.0, 0.01], rtol=0.05)
-    assert model.eval().inputs.blur_goals(one, torch.Generator()) is one
+    assert model.eval().inputs.train_goals(one, torch.Generator()) is one
