@@ -17,13 +17,14 @@ from torch.nn import functional
 
 from policies.encoders import ImageEncoder
 from policies.normalizer import Normalizer
-from policies.one_by_one import MOVED_STD, OneByOne
+from policies.one_by_one import OneByOne
 from policies.words import TaskSpace, WordsConfig
 from robot_rl.algorithms.imitation import TensorWindows
 from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.types import STATE_KEY, ArraySpec, ObservationSpec
 
 CLOSE_PER_STD = 10.0
+MOVED_STD = 0.2  # a thing that a goal moves this far, in the data's standard deviations, counts for half
 START = "start/"
 """Prefix, in a goal, of the observation at which its change begins."""
 TEXT, WORDED = "text", "worded"
@@ -57,6 +58,8 @@ class InputConfig:
     """Things whose goals it is told one at a time, in this order, by name with * as wildcard, e.g. block_*,drawer: of
     those that are not there yet (of several for one pattern the nearest, lower places first), the others' goals being
     where they are. While training any one that moved is told. Needs offsets_from."""
+    goal_reached: float = 0.2
+    """For goal_one_by_one: closer to its goal than so many of the data's standard deviations a thing is there."""
     words: WordsConfig | None = None
     """Goals may be told in words, too, aligned with what changes: the policy then sees the change, not the goal."""
     image_channels: tuple[int, ...] = (32, 32, 32)
@@ -72,8 +75,8 @@ class InputConfig:
             raise ConfigError(
                 "goal_offsets and goal_one_by_one need goals that are shown (goal=true, words=null) and offsets_from"
             )
-        if self.history < 1 or not self.goal_noise >= 0.0:
-            raise ConfigError(f"history must be at least 1, goal_noise not negative; got {self}")
+        if self.history < 1 or not self.goal_noise >= 0.0 or not self.goal_reached > 0.0:
+            raise ConfigError(f"history must be at least 1, goal_noise not negative, goal_reached positive; got {self}")
         if min(*self.image_channels, self.image_features, len(self.image_channels)) < 1:
             raise ConfigError(f"image_channels and image_features must be positive; got {self}")
 
@@ -129,7 +132,9 @@ class InputTokens(nn.Module):
         self.one_by_one: OneByOne | None = None
         if config.goal_one_by_one:
             names = spec.arrays[STATE_KEY].names
-            self.one_by_one = OneByOne(config.goal_one_by_one, names, self.goal_mask, config.offsets_from)
+            self.one_by_one = OneByOne(
+                config.goal_one_by_one, names, self.goal_mask, config.offsets_from, config.goal_reached
+            )
         if config.goal and not cameras and not self.goal_mask.any():
             raise ConfigError("goal_elements: a goal of none would say nothing; learn without goals: goal=false")
 

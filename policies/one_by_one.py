@@ -16,8 +16,6 @@ from torch.nn import functional
 
 from robot_rl.errors import ConfigError
 
-MOVED_STD = 0.2
-"""A thing is there when its goal is closer than so many of the data's standard deviations."""
 LOWER_FIRST = 10.0
 """So many times its height is what a place counts as farther: a stack is built from below."""
 NEXT_GROUP = 1000.0
@@ -28,7 +26,8 @@ class OneByOne(nn.Module):
 
     `names` (S) are the state's elements, those where `mask` (S,) is 1 are told by goals. `order` are patterns of things
     (block_*, drawer): those of the first come first. Within a pattern the nearest to `origin` comes first, lower places
-    before higher ones, for things with x, y and z.
+    before higher ones, for things with x, y and z. A thing is there when its goal is closer than `reached` (standard
+    deviations of the data).
     """
 
     members: Tensor
@@ -37,8 +36,9 @@ class OneByOne(nn.Module):
     has_place: Tensor
     rank: Tensor
 
-    def __init__(self, order: Sequence[str], names: Sequence[str], mask: Tensor, origin: str) -> None:
+    def __init__(self, order: Sequence[str], names: Sequence[str], mask: Tensor, origin: str, reached: float) -> None:
         super().__init__()
+        self.reached = reached
         told = dict.fromkeys(name.split(".")[0] for name, on in zip(names, mask.tolist(), strict=True) if on)
         things: dict[str, int] = {}
         for rank, pattern in enumerate(order):
@@ -80,7 +80,7 @@ class OneByOne(nn.Module):
 
     def _away(self, state: Tensor, goal: Tensor, std: Tensor) -> Tensor:
         """Which things (B, N) are not where the goal has them."""
-        return ((goal - state) / std).square() @ self.members.T > MOVED_STD**2
+        return ((goal - state) / std).square() @ self.members.T > self.reached**2
 
     def _only(self, chosen: Tensor, away: Tensor, state: Tensor, goal: Tensor) -> Tensor:
         waiting = (1.0 - functional.one_hot(chosen, len(self.members)).to(state.dtype)) * away.any(-1, keepdim=True)

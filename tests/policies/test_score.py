@@ -538,6 +538,19 @@ def test_one_thing_is_moved_after_the_other(cup, ball, lid, shown):
     np.testing.assert_allclose(token[:10] * 0.3, wanted[0], atol=1e-6)
 
 
+def test_a_thing_close_enough_is_there():
+    state = torch.tensor([[0.0, 0, 0, 0.1, 0, 0, -0.4, 0, 0, 0.7]])
+    goal = state + torch.tensor([[0.0, 0, 0, 0.1, 0, 0, 0, 0, 0, 0.2]])  # the cup 1/3 of a standard deviation off
+
+    def told(model):
+        return 0.3 * model.inputs({"state": state[None]}, {"state": goal})[0, model.inputs.seen, :10] - state[0]
+
+    cup, lid = told(things()), told(things(goal_reached=0.4))
+    np.testing.assert_allclose([cup[3], cup[9], lid[3], lid[9]], [0.1, 0, 0, 0.2], atol=1e-6)
+    with pytest.raises(ConfigError, match="goal_reached positive"):
+        InputConfig(goal_reached=0.0)
+
+
 def test_in_training_any_thing_that_moved_is_the_goal():
     model = things(goal_elements=("[cb]*", "lid"))
     one = tensors(windows(THINGS, batch=3000))
