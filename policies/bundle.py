@@ -67,7 +67,10 @@ class Bundle:
         options.intra_op_num_threads = threads
         providers = onnxruntime.get_available_providers()
         self._session = onnxruntime.InferenceSession(files[GRAPH], options, providers=providers)
-        self._wanted = {one.name: one for one in self._session.get_inputs()}
+        self._wanted = {
+            one.name: (tuple(one.shape), np.dtype(np.uint8 if "uint8" in one.type else np.float32))
+            for one in self._session.get_inputs()
+        }
 
     def tell(self, goal: Mapping[str, Array], text: str, start: Mapping[str, Array]) -> dict[str, Array] | None:
         """What `sample` is given for a goal shown, told in words, or both, in an episode that begins with `start`."""
@@ -129,10 +132,9 @@ class Bundle:
 
     def _fit(self, name: str, value: Array) -> Array:
         """`value` in the precision that the graph takes; `BundleError` where its shape or kind is another."""
-        wanted = self._wanted[name]
-        dtype = np.dtype(np.uint8 if "uint8" in wanted.type else np.float32)
-        if list(value.shape) != list(wanted.shape) or not np.can_cast(value.dtype, dtype, "same_kind"):
-            raise BundleError(f"{name} is {value.shape} {value.dtype}, expected {tuple(wanted.shape)} {dtype}")
+        shape, dtype = self._wanted[name]
+        if value.shape != shape or (value.dtype != dtype and not np.can_cast(value.dtype, dtype, "same_kind")):
+            raise BundleError(f"{name} is {value.shape} {value.dtype}, expected {shape} {dtype}")
         return np.ascontiguousarray(value, dtype)
 
     def sample_many(
