@@ -111,6 +111,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, default=Path("runs/score_policy"), help="where finished runs are kept")
+    parser.add_argument("--no-latency", action="store_true", help="leave out what chunk_latency.py measures alone")
     parser.add_argument("--lerobot-python", help="interpreter of an environment with LeRobot 0.4.4, for the latency")
     args = parser.parse_args()
     size = QUICK if args.quick else FULL
@@ -131,7 +132,7 @@ def main() -> int:
     with ThreadPoolExecutor(args.jobs) as pool:
         results = [one for group in pool.map(run_job, jobs) for one in group]
     figures = [figure for task in tasks for figure in summarize(task, results)]
-    if "beso" in args.arms:
+    if not args.no_latency:
         figures += measure(args.seed, args.lerobot_python, 1, turns=10 if args.quick else 30)
     extra = {"runs": results, "updates": updates, "play_episodes": size.play_episodes, "width": size.width}
     write_result(args, figures, extra)
