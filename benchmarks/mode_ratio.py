@@ -58,7 +58,7 @@ EXACT = {
     "flow": ScoreConfig(process=FlowProcess(), sampler="euler"),
 }
 LAST = tuple(product((0.05, 0.1, 0.2, 0.3), ("ddim", "dpm_solver_2")))
-BATCH, UPDATES = 256, 800
+BATCH, UPDATES = 256, 2400
 STATE = ObservationSpec({"state": ArraySpec((1,), names=("still",))})  # always 0: nothing but chance decides
 
 
@@ -143,7 +143,7 @@ def run_seed(size: int, seed: int, samples: int) -> dict[str, Any]:
 def train(model: ChunkNet, actions: int, seed: int) -> None:
     """In place; its weights become their running average, which is what acts."""
     model.fit_normalizers({"state": (np.zeros(1), np.ones(1)), "action": moments(actions)})
-    config = ImitationConfig(learning_rate=3e-3, warmup_updates=20, updates=UPDATES, ema_decay=0.98, seed=seed)
+    config = ImitationConfig(learning_rate=3e-3, warmup_updates=20, updates=UPDATES, ema_decay=0.995, seed=seed)
     algorithm = Imitation(config, model)
     rng = np.random.default_rng(seed)
     for _ in range(UPDATES):
