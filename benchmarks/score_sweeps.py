@@ -1,6 +1,6 @@
 """Success of a score policy over the strength of guidance, the steps and the temperature, as figures and plots.
 
-  python benchmarks/score_sweeps.py runs/score_policy/cube-single_500_beso_width256_60000_seed0 --quick
+  python benchmarks/score_sweeps.py runs/score_policy/cube-single_300_beso_width256_20000_seed0 --quick
   python benchmarks/score_sweeps.py RUN [RUN ...] --out benchmarks/results/score_sweeps.json --plots docs/images
 
 Every RUN is a directory of `robot-rl imitate`; runs of one task are pooled. The weights are the same everywhere,

@@ -165,15 +165,11 @@ class InputTokens(nn.Module):
         near = self._near(state)
         return functional.pad(near, (0, self.features - near.shape[-1])).unsqueeze(1)
 
-    def _far(self, state: Tensor, goal: Tensor) -> Tensor:
-        """Squared distances (B, things) that things are from their goals, in standard deviations of the data."""
-        assert self.normalizer is not None
-        apart = (self.normalizer(goal) - self.normalizer(state)) * self.goal_mask
-        return apart[:, self._others].unflatten(-1, (-1, 3)).square().sum(-1)
-
     def _goal_offsets(self, state: Tensor, goal: Tensor) -> Tensor:
         """The same (B, 1, F), each thing's times the share d^2 / (d^2 + MOVED_STD^2) that it is to be moved by d."""
-        far = self._far(state, goal).unsqueeze(-1)
+        assert self.normalizer is not None
+        apart = (self.normalizer(goal) - self.normalizer(state)) * self.goal_mask
+        far = apart[:, self._others].unflatten(-1, (-1, 3)).square().sum(-1, keepdim=True)
         near = self._near(state).unflatten(-1, (-1, 3)) * (far / (far + MOVED_STD**2))
         return functional.pad(near.flatten(1), (0, self.features - len(self._others))).unsqueeze(1)
 
