@@ -48,8 +48,11 @@ TEMPERATURE = 0.25
 COLD = f"policy.temperature={TEMPERATURE}"
 SAMPLING = {"beso": (COLD,), "beso50": (COLD, "policy.steps=50")}
 """Arms of the same weights -> overrides of their evaluation."""
-GOAL_STEPS = {"cube-single": 120, "cube-double": 100, "scene": 100}  # one task of play takes 30 to 90
+GOAL_STEPS = {"cube-single": 120, "cube-double": 100, "scene": 100, "puzzle-3x3": 180}  # play's tasks take 30 to 90
+GOAL_NOISE = {"cube-single": 0.05, "cube-double": 0.05, "scene": 0.05}
 ONE_BY_ONE = {"cube-double": ("block_*",), "scene": ("block_*", "drawer", "window", "button_*")}
+COUPLED = ("puzzle-3x3",)
+"""Tasks in which one thing switches others."""
 ACTING = {"scene": ("policy.inputs.goal_reached=0.5",)}
 """Task -> overrides of the evaluation of beso and gcbc."""
 UPDATES_FACTOR = {"scene": 2}
@@ -59,6 +62,7 @@ GOAL_ELEMENTS = {
     "cube-single": (BLOCKS,),
     "cube-double": (BLOCKS,),
     "scene": (BLOCKS, "button_*.on", "button_*.off", "drawer.pos", "window.pos"),
+    "puzzle-3x3": ("button_*.on", "button_*.off"),
 }
 
 
@@ -79,15 +83,21 @@ FULL = Size(play_episodes=300, updates=20_000, episodes=20, seeds=3, width=256)
 ARMS = ("beso", "gcbc", "gcbc_ogbench")
 
 
+def elements(task: str, of: str = "policy") -> tuple[str, ...]:
+    """Overrides of what the `policy` or `critic` sees of goals, and from where it sees things."""
+    origin = "tcp" if BLOCKS in GOAL_ELEMENTS[task] else ""
+    return f"{of}.inputs.goal_elements={_words(GOAL_ELEMENTS[task])}", f"{of}.inputs.offsets_from={origin}"
+
+
 def arms(task: str, width: int | None) -> dict[str, tuple[str, ...]]:
     """Overrides of each arm that is trained."""
     several = ONE_BY_ONE.get(task, ())
     sees = (
+        *elements(task),
         f"goals.max_steps={GOAL_STEPS[task]}",
-        f"policy.inputs.goal_elements={_words(GOAL_ELEMENTS[task])}",
-        "policy.inputs.goal_noise=0.05",
-        "policy.inputs.offsets_from=tcp",
+        f"policy.inputs.goal_noise={GOAL_NOISE.get(task, 0.0)}",
         f"policy.inputs.goal_offsets={bool(several)}",
+        f"policy.inputs.goal_moved={task in COUPLED}",
         f"policy.inputs.goal_one_by_one={_words(several)}",
     )
     cloning = ("policy=gcbc", "algorithm.ema_decay=0", "algorithm.final_rate=1", "algorithm.warmup_updates=0")
@@ -119,9 +129,6 @@ def main() -> int:
     tasks = args.tasks or (("cube-single",) if args.quick else TASKS)
     seeds = range(args.seed, args.seed + (args.seeds or size.seeds))
     updates = args.updates or size.updates
-    for task in tasks:
-        data = args.work / "play" / f"{task}_{size.play_episodes}"
-        _robot_rl("play", task, "--episodes", str(size.play_episodes), "--out", str(data), "--jobs", str(args.jobs))
     jobs = [
         Job(task, arm, overrides, seed, updates * UPDATES_FACTOR.get(task, 1), size, args.device, args.work)
         for task in tasks
@@ -129,6 +136,8 @@ def main() -> int:
         for seed in seeds
         if arm in args.arms
     ]
+    for job in {job.data: job for job in jobs}.values():
+        gather(job, args.jobs)
     with ThreadPoolExecutor(args.jobs) as pool:
         results = [one for group in pool.map(run_job, jobs) for one in group]
     figures = [figure for task in tasks for figure in summarize(task, results)]
@@ -153,30 +162,44 @@ class Job:
     work: Path
 
     @property
+    def data(self) -> Path:
+        return self.work / "play" / f"{self.task}_{self.size.play_episodes}"
+
+    @property
     def run_dir(self) -> Path:
         width = self.size.width
         arm = f"{self.arm}_width{width}" if width and self.arm == "beso" else self.arm
         return self.work / f"{self.task}_{self.size.play_episodes}_{arm}_{self.updates}_seed{self.seed}"
 
 
-def run_job(job: Job) -> list[dict[str, Any]]:
-    """Train (or go on) and evaluate (or read) one policy; BESO in all manners of `SAMPLING`."""
-    data = job.work / "play" / f"{job.task}_{job.size.play_episodes}"
-    words = [f"task={job.task}", f"data={data}", f"seed={job.seed}", *job.overrides]
+def gather(job: Job, processes: int) -> None:
+    """The play that it learns from, unless it is there already."""
+    words = ("--episodes", str(job.size.play_episodes), "--out", str(job.data), "--jobs", str(processes))
+    robot_rl("play", job.task, *words)
+
+
+def train(job: Job, command: str = "imitate") -> None:
+    """Train, or go on, or do nothing where that is done."""
+    words = [f"task={job.task}", f"data={job.data}", f"seed={job.seed}", *job.overrides]
     words += [f"algorithm.updates={job.updates}", f"algorithm.device={job.device}"]
     if not (job.run_dir / "checkpoints" / f"step_{job.updates:09d}").exists():
-        _robot_rl("imitate", *words, "--run-dir", str(job.run_dir), "--resume", "--threads", "1")
+        robot_rl(command, *words, "--run-dir", str(job.run_dir), "--resume", "--threads", "1")
+
+
+def run_job(job: Job) -> list[dict[str, Any]]:
+    """Train and evaluate one policy; BESO in all manners of `SAMPLING`."""
+    train(job)
     sampling = SAMPLING if job.arm == "beso" else {job.arm: ()}
     acting = () if job.arm == "gcbc_ogbench" else ACTING.get(job.task, ())
     return [evaluate(job, arm, (*overrides, *acting)) for arm, overrides in sampling.items()]
 
 
 def evaluate(job: Job, arm: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Success of the last weights, with the evaluation's start states of the same seed for all arms."""
+    """Success of the last weights (or what was found before), from start states that are the same for all arms."""
     out = job.run_dir / f"{arm}_{job.size.episodes}.json"
     if not out.exists():
         words = [str(job.run_dir), "--episodes", str(job.size.episodes), "--seed", str(job.seed), "--out", str(out)]
-        _robot_rl("evaluate", *words, *overrides)
+        robot_rl("evaluate", *words, *overrides)
     content = json.loads(out.read_text())
     episodes = content.pop("episodes")
     successes = sum(one["success"] for one in episodes)
@@ -210,7 +233,8 @@ def _words(names: Sequence[str]) -> str:
     return "[" + ",".join(f"'{one}'" for one in names) + "]"
 
 
-def _robot_rl(*words: str) -> None:
+def robot_rl(*words: str) -> None:
+    """One command of `robot-rl`, on one thread."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-m", "robot_rl.apps.cli", *words], env=environment, check=True, stdout=sys.stderr)
 

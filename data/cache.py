@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.episode import EpisodeInfo
+from data.episode import EpisodeInfo, checksum
 from data.statistics import RunningStatistics, Statistics, read_statistics, write_statistics
-from data.store import EpisodeStore
+from data.store import UNREADABLE, EpisodeStore
 from robot_rl.errors import DataError
 
 CACHE = "cache"
@@ -53,7 +53,10 @@ class Cache:
 
 
 def open_cache(store: EpisodeStore) -> Cache:
-    """Map the cache of `store`, building it first when there is none of the present content."""
+    """Map the cache of `store`, building it first when there is none of the present content.
+
+    `DataError` for a store whose usable episodes are not what was written.
+    """
     path = store.path / CACHE / fingerprint(store)
     cache = _map(store, path)
     if cache is None:
@@ -119,9 +122,10 @@ def _build(store: EpisodeStore, path: Path) -> None:
             used = {kind: _used_rows(store, key, kind) for kind in running}
             for begin in range(0, length, block):
                 rows = slice(begin, min(begin + block, length))
-                target[rows] = array[rows]
+                target[rows] = _read(store, key, array, rows)
                 for kind, one in running.items():
                     one.update(target[rows][used[kind][rows]])
+            _check(store, key, target)
             target.flush()
             for kind, one in running.items():
                 statistics[kind][key] = one.result()
@@ -134,6 +138,26 @@ def _build(store: EpisodeStore, path: Path) -> None:
     for other in path.parent.iterdir():
         if other != path and not other.name.startswith("."):
             shutil.rmtree(other, ignore_errors=True)
+
+
+def _read(store: EpisodeStore, key: str, array: Any, rows: slice) -> NDArray[Any]:
+    try:
+        return array[rows]
+    except UNREADABLE as error:
+        raise DataError(_damaged(store, f"{key} cannot be read ({error})")) from error
+
+
+def _check(store: EpisodeStore, key: str, rows: NDArray[Any]) -> None:
+    """`DataError` unless the usable episodes' rows of array `key` are those that were written."""
+    for index, info in enumerate(store.infos):
+        if info.usable and checksum(rows[store.rows(index, key)]) != info.crc32.get(key):
+            raise DataError(_damaged(store, f"{key} of episode {index} is not what was recorded (checksum)"))
+
+
+def _damaged(store: EpisodeStore, what: str) -> str:
+    return (
+        f"{store.path} is damaged: {what}; robot-rl data verify {store.path} --repair leaves out what cannot be mended"
+    )
 
 
 def _used_rows(store: EpisodeStore, key: str, synthetic: bool) -> NDArray[np.bool_]:

@@ -163,6 +163,7 @@ class WindowSampler:
         if not lengths.sum():
             raise DataError("there is no episode with a step to draw windows from")
         self._steps = np.flatnonzero(np.repeat(used, self._ends - self._begins))  # (N,) those that may be drawn
+        self._rows = np.flatnonzero(np.repeat(lengths > 0, self._ends - self._begins + 1))  # of observations there
         self._returns = returns or Returns()
         self._returns_to_go = returns_to_go(self._rewards, self._ends, self._returns.discount)
         self._violation = violation
@@ -289,8 +290,7 @@ class WindowSampler:
             future = rng.integers(nearest, farthest + 1)
         else:
             future = np.minimum(nearest + rng.geometric(1.0 - goals.discount, size) - 1, farthest)
-        step = self._steps[rng.integers(len(self._steps), size=size)]
-        anywhere = step + np.searchsorted(self._ends, step, side="right") + 1
+        anywhere = self._rows[rng.integers(len(self._rows), size=size)]
         return np.choose(kind, [future, last, row, anywhere])
 
     def _start_rows(self, first: Rows, row: Rows, goal: Rows, rng: np.random.Generator) -> Rows:

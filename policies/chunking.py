@@ -56,6 +56,15 @@ class ExecutionConfig:
             raise ConfigError(f"execute must be at least 1, blend, min_delay_s, patience_s not negative; got {self}")
 
 
+def check_asynchronous(execution: ExecutionConfig, horizon: int) -> None:
+    """`ConfigError` where every chunk would be past when it comes: it takes a step at least."""
+    if execution.asynchronous and horizon < 2:
+        raise ConfigError(
+            "a chunk of one action is past when it comes asynchronously, and the arm would never move: "
+            "policy.execution.asynchronous=false, or a policy with a longer policy.horizon"
+        )
+
+
 class Executor(Protocol):
     """Runs one sampling at a time, elsewhere."""
 
@@ -102,6 +111,7 @@ class ChunkPolicy:
         self.source = source
         if execution.execute > source.horizon:
             raise ConfigError(f"execute must not exceed the horizon of {source.horizon}, got {execution.execute}")
+        check_asynchronous(execution, source.horizon)
         self.execution = execution
         self.observation_spec, self.action_spec = observation_spec, action_spec
         self.counters = Counters()

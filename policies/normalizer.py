@@ -32,6 +32,11 @@ class Normalizer(nn.Module):
         self.mean.copy_(torch.as_tensor(mean))
         self.std.copy_(torch.as_tensor(np.where(still, 1.0, std)))
 
+    def fit_range(self, low: NDArray[np.floating], high: NDArray[np.floating]) -> None:
+        """Scale the least and greatest (D,) of the data to -1 and 1."""
+        self.fit((low + high) / 2.0, (high - low) / 2.0)
+        self.std.mul_(self.target_std)
+
     def forward(self, values: Tensor) -> Tensor:
         """(..., D) to (..., D)."""
         return (values - self.mean) * (self.target_std / self.std)

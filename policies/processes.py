@@ -173,7 +173,7 @@ class DDPMProcess:
     """Diffusion Policy's (2303.04137): 100 discrete levels on the squared-cosine schedule, F estimates the noise."""
 
     data_std: float = 0.5
-    """Chunks are scaled to this, and estimates clipped to twice it: nearly everything lies in [-1, 1]."""
+    """Chunks are scaled to this, or to [-1, 1] with Diffusion Policy's `scaling=min_max`."""
     train_levels: int = 100
     """Discrete levels; sampling with as many is DDPM's."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,15 +15,17 @@ from torch import Tensor
 from policies.chunk_net import ChunkNet, Request, with_prefix
 from policies.chunking import ExecutionConfig
 from policies.denoisers import MLPConfig, Shape, TransformerConfig
-from policies.inputs import InputConfig, InputTokens
+from policies.inputs import InputConfig, InputTokens, Moments
 from policies.normalizer import Normalizer
 from policies.processes import DDPMProcess, EDMProcess, FlowProcess, denoising_task
 from policies.reference_samplers import ReferenceSampler
 from policies.samplers import Network, Sampler, make_sampler
 from robot_rl import losses
 from robot_rl.algorithms.imitation import TensorWindows
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, UnknownNameError
 from robot_rl.types import ActionSpec, ObservationSpec
+
+Scaling = Literal["std", "min_max"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class ScoreConfig:
     """Of the sampler."""
     tables: bool = True
     """Sample by tables of coefficients; otherwise by diffusers' schedulers, which is slower."""
+    scaling: Scaling = "std"
+    """What actions are scaled by: their spread, to the process's data_std, or their least and greatest, to -1 and 1."""
     clip: float | None = None
     """Magnitude that estimates of the (scaled) chunk are clipped to while sampling; Diffusion Policy's is 1."""
     goal_dropout: float = 0.1
@@ -67,6 +72,8 @@ class ScoreConfig:
             raise ConfigError("diffusers' schedulers draw noise of their own: temperature needs policy.tables=true")
         if not 0 <= self.max_prefix < self.horizon:
             raise ConfigError(f"need 0 <= max_prefix < horizon; got {self.max_prefix}, {self.horizon}")
+        if self.scaling not in get_args(Scaling):
+            raise UnknownNameError("scaling", self.scaling, get_args(Scaling))
         if self.clip is not None and not self.clip > 0.0:
             raise ConfigError(f"clip must be positive, or null for none; got {self.clip}")
         plain = (1.0,) if self.inputs.goal else (0.0, 1.0)  # without a goal there is none to be ignored
@@ -95,6 +102,11 @@ class ScoreModel(ChunkNet):
         shape = Shape(inputs.tokens, inputs.features, config.horizon, per_step, action_spec.dim)
         self.denoiser = config.network.build(shape)
         self.use_sampler(config.build_sampler(), config.guidance)
+
+    def fit_normalizers(self, moments: Moments) -> None:
+        super().fit_normalizers(moments)
+        if self.config.scaling == "min_max":
+            self.actions.fit_range(*moments["action_range"])
 
     def use_sampler(self, sampler: Sampler | ReferenceSampler, guidance: float | None = None) -> None:
         """Sample otherwise than configured; the weights stay."""

@@ -25,21 +25,24 @@ TARGET_PACKAGES = ("robot_rl", "sim", "hardware", "policies", "data")
 T = TypeVar("T")
 
 
-def to_dataclass(cls: type[T], mapping: Mapping[str, Any], path: str = "") -> T:
+def to_dataclass(cls: type[T], mapping: Mapping[str, Any], path: str = "", base: T | None = None) -> T:
     """Build `cls` (and what it holds) from plain data, strictly.
 
     Unknown keys, missing keys and wrong types raise `ConfigError` naming the full key (`path` is its prefix)
     and the valid choices. Integers are accepted where floats are wanted, lists where tuples are.
+    What is not given is as in `base`, else the class's default. So are the fields of a dataclass that a field's
+    default holds, where the mapping names no class itself.
     """
     cls, mapping = _resolve_target(cls, mapping, path)
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cast(Any, cls)) if field.init}
-    values = {}
+    values = {} if base is None else {name: getattr(base, name) for name in fields}
     for key, value in mapping.items():
         if key not in fields:
             raise ConfigError(_unknown_key(cls, _join(path, str(key)), str(key), list(fields)))
-        values[key] = convert(hints[key], value, _join(path, key))
-    missing = [name for name, field in fields.items() if name not in values and not _has_default(field)]
+        default = values[key] if base is not None else _default(fields[key])
+        values[key] = _convert_onto(default, hints[key], value, _join(path, key))
+    missing = [name for name, field in fields.items() if name not in values and _default(field) is dataclasses.MISSING]
     if missing:
         raise ConfigError(f"{path or cls.__name__} lacks {', '.join(missing)} (needed by {cls.__name__})")
     try:
@@ -92,6 +95,16 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     if isinstance(value, Mapping) and (dataclasses.is_dataclass(hint) or TARGET_KEY in value):
         return to_dataclass(cast(type, hint), value, path)
     return _convert_scalar(hint, value, path)
+
+
+def _convert_onto(default: Any, hint: Any, value: Any, path: str) -> Any:
+    """As `convert`; a mapping that names no class changes a `default` that is a dataclass, where it fits that."""
+    is_part = isinstance(value, Mapping) and TARGET_KEY not in value
+    if is_part and dataclasses.is_dataclass(default) and not isinstance(default, type):
+        names = {field.name for field in dataclasses.fields(default) if field.init}
+        if set(value) <= names:
+            return to_dataclass(type(default), value, path, default)
+    return convert(hint, value, path)
 
 
 def _convert_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
@@ -187,8 +200,11 @@ def _unknown_key(cls: type, path: str, key: str, valid: list[str]) -> str:
     return f"unknown key {path!r}{hint}; valid keys of {cls.__name__}: {', '.join(sorted(valid))}"
 
 
-def _has_default(field: dataclasses.Field[Any]) -> bool:
-    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """`MISSING` where there is none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def _join(path: str, key: str) -> str:

@@ -35,7 +35,7 @@ from robot_rl.apps.config import (
 from robot_rl.apps.imitation import ImitationExperiment, build_imitation, check_specs, open_material
 from robot_rl.apps.runs import build_run_env, find_checkpoint, goals_of, load_policy
 from robot_rl.apps.supervised import SupervisedRun
-from robot_rl.apps.train import prepare_run_dir
+from robot_rl.apps.train import check_run_dir, prepare_run_dir
 from robot_rl.records import without_nan
 
 
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace, command: str = "imitate") -> int:
     kind = type(learned).__name__.removesuffix("Config").lower()
     run_dir = args.run_dir or Path("runs") / command / f"{experiment.task.name}_{kind}_seed{experiment.seed}"
     console = Console()
+    check_run_dir(run_dir, experiment, resume=args.resume, overwrite=args.overwrite)
     training = ImitationRun(experiment, run_dir)  # what is wrong with the data is said before the folder is made
     prepare_run_dir(run_dir, experiment, resume=args.resume, overwrite=args.overwrite)
     try:

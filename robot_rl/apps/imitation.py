@@ -20,7 +20,7 @@ from data.violations import violations
 from data.windows import ActionKind, GoalConfig, Padding, Parts, WindowConfig, WindowSampler
 from policies.augmentation import random_crop
 from policies.chunk_net import ChunkNet, ChunkSampler
-from policies.chunking import ChunkPolicy
+from policies.chunking import ChunkPolicy, check_asynchronous
 from policies.hiql import HIQLCriticConfig, HIQLCriticNet
 from policies.sources import ChunkSource
 from policies.torch_source import TorchSource
@@ -110,6 +110,7 @@ class ImitationExperiment:
         execute, horizon = self.policy.execution.execute, self.policy.horizon
         if execute > horizon:
             raise ConfigError(f"policy.execution.execute must not exceed policy.horizon; got {execute} of {horizon}")
+        check_asynchronous(self.policy.execution, horizon)
 
     @property
     def returns(self) -> Returns:
@@ -217,6 +218,8 @@ def build_imitation(experiment: ImitationExperiment, material: Material) -> Imit
     statistics = material.cache.statistics_to_learn_from()
     pairs = {"action": f"{experiment.actions}_action", STATE_KEY: f"observation/{STATE_KEY}"}
     moments = {name: (one.mean, one.std) for name, key in pairs.items() if (one := statistics.get(key)) is not None}
+    if (actions := statistics.get(pairs["action"])) is not None:
+        moments["action_range"] = actions.low, actions.high
     for name, parts in moments.items():
         if not all(np.isfinite(part).all() for part in parts):
             path = experiment.data

@@ -85,20 +85,30 @@ def run(args: argparse.Namespace) -> int:
 
 def prepare_run_dir(run_dir: Path, experiment: Any, *, resume: bool, overwrite: bool) -> None:
     """Make the directory, or check that the run in it is the same one; `ConfigError` says what to do."""
+    check_run_dir(run_dir, experiment, resume=resume, overwrite=overwrite)
     path = run_dir / "experiment.json"
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ConfigError(f"{run_dir} is a file; a run needs a directory")
     if path.exists() and overwrite:
         shutil.rmtree(run_dir)
     if not path.exists():
         make_folder(run_dir)
         write_file(path, json.dumps(to_plain(experiment), indent=2) + "\n")
-    elif not resume:
+
+
+def check_run_dir(run_dir: Path, experiment: Any, *, resume: bool, overwrite: bool) -> None:
+    """The errors of `prepare_run_dir`; nothing is made or deleted."""
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ConfigError(f"{run_dir} is a file; a run needs a directory")
+    if overwrite or not (run_dir / "experiment.json").exists():
+        return
+    if not resume:
         raise ConfigError(f"{run_dir} holds a run; add --resume to continue it, --overwrite to delete it")
-    elif (before := read_configuration(run_dir, type(experiment))) != experiment:
+    if (before := read_configuration(run_dir, type(experiment))) != experiment:
         names = [field.name for field in dataclasses.fields(experiment)]
         changed = [name for name in names if getattr(before, name) != getattr(experiment, name)]
-        raise ConfigError(f"{run_dir} was begun with another {', '.join(changed)}; use another directory")
+        raise ConfigError(
+            f"{run_dir} was begun with another {', '.join(changed)}; --resume without overrides goes on as it was "
+            "begun, another directory begins anew"
+        )
 
 
 @dataclass

@@ -246,6 +246,14 @@ def test_nonsense_is_refused():
         make(execute=9)
 
 
+def test_single_actions_are_not_asked_for_asynchronously():
+    source = Source()
+    source.horizon = 1
+    alone = ExecutionConfig(execute=1, asynchronous=True)
+    with pytest.raises(ConfigError, match="asynchronous=false"):
+        ChunkPolicy(source, alone, SPEC, ACTION)
+
+
 class Silent(Source):
     """Does not answer from one step of the episode to another."""
 

@@ -163,6 +163,27 @@ def test_a_bundle_without_its_weights_or_with_others_is_refused(exported, tmp_pa
         Bundle(copied)
 
 
+def test_a_goal_may_be_an_image_alone_where_no_element_of_the_state_matters(tmp_path):
+    inputs = InputConfig(goal_elements=(), offsets_from="")
+    net = ScoreConfig(horizon=6, inputs=inputs, network=SMALL).build(MIXED, ACTION).eval()
+    export_bundle(net, tmp_path / "bundle", MIXED, ACTION, {})
+    bundle, source, rng = Bundle(tmp_path / "bundle"), TorchSource(net), np.random.default_rng(0)
+    seen = {"state": rng.standard_normal((1, 3), np.float32), "image/front": _image(rng)[None]}
+    shown, noise = {"image/front": _image(rng)}, rng.standard_normal((6, 2), np.float32)
+    chunks = [
+        one.sample(seen, one.tell(goal, "", {}), noise, 0, None)
+        for one in (bundle, source)
+        for goal in (shown, {**shown, "state": np.ones(3, np.float32)})
+    ]
+    np.testing.assert_allclose(chunks[1:], [chunks[0]] * 3, atol=1e-5)
+    with pytest.raises(SpecError, match="image/front"):
+        source.tell({"state": np.ones(3, np.float32)}, "", {})
+
+
+def _image(rng):
+    return rng.integers(256, size=(32, 32, 3), dtype=np.uint8)
+
+
 def test_wrong_inputs_are_named(exported):
     bundle = Bundle(exported("score"))
     noise = np.zeros((6, 2), np.float32)

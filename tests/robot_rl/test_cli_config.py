@@ -122,6 +122,23 @@ def test_whatever_does_not_fit_is_a_config_error(value: Any) -> None:
 TARGET = "robot_rl.env.EnvConfig"
 
 
+@dataclass(frozen=True)
+class Special:
+    """Holds other values of `Inner` than its own defaults, and one of several kinds."""
+
+    inner: Inner = Inner(rate_hz=50.0, sizes=(9,))
+    made: Inner | Outer = field(default_factory=lambda: Inner(sizes=(7,)))
+    wide: Outer = Outer(1, Inner(rate_hz=3.0))
+
+
+def test_what_a_part_leaves_out_is_as_in_the_default_that_holds_it() -> None:
+    built = to_dataclass(Special, {"inner": {"sizes": [3]}, "made": {"rate_hz": 2}, "wide": {"inner": {"sizes": [4]}}})
+    assert built == Special(Inner(50.0, (3,)), Inner(2.0, (7,)), Outer(1, Inner(3.0, (4,))))
+    with pytest.raises(ConfigError, match="sizes_"):
+        to_dataclass(Special, {"inner": {"sizes_": [3]}})
+    assert to_dataclass(Special, {"made": {"steps": 2}}).made == Outer(2)  # another of the kinds
+
+
 def test_target_names_the_class() -> None:
     built = to_dataclass(object, {"_target_": TARGET, "rate_hz": 5})
     assert type(built).__name__ == "EnvConfig" and vars(built)["rate_hz"] == 5.0

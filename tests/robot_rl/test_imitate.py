@@ -1,6 +1,7 @@
 """`robot-rl imitate`: from a store to a policy that runs, resumed as if nothing had happened."""
 
 import json
+import os
 import shutil
 import signal
 from argparse import ArgumentParser
@@ -9,19 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import zarr
 from safetensors.numpy import load_file
 
 from data.cache import open_cache
+from data.episode import checksum
 from data.recorder import EpisodeRecorder
 from data.store import EpisodeStore
+from policies.chunking import ExecutionConfig
 from robot_rl.algorithms.flat import FlatAdam
 from robot_rl.algorithms.imitation import Imitation
 from robot_rl.apps import imitate
 from robot_rl.apps.cli import main
 from robot_rl.apps.config import CONF_DIR, compose
 from robot_rl.apps.held_out import choose_episodes
-from robot_rl.apps.imitation import ImitationExperiment, build_model
+from robot_rl.apps.imitation import ImitationExperiment, build_imitation, build_model, open_material
 from robot_rl.apps.runs import read_goal
 from robot_rl.errors import ConfigError, SpecError
 
@@ -141,6 +145,11 @@ def test_data_with_nan_are_refused_before_anything_is_made(data, tmp_path, capsy
     row = states[3]
     row[1] = np.nan
     states[3] = row
+    store = EpisodeStore(damaged)
+    described = damaged / "episodes" / "00000000.json"
+    content = json.loads(described.read_text())
+    content["crc32"]["observation/state"] = checksum(states[store.rows(0, "observation/state")])
+    described.write_text(json.dumps(content))
     assert run(damaged, tmp_path / "run") == 2
     assert "state holds NaN or Inf; see robot-rl data verify" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -203,6 +212,38 @@ def test_another_experiment_does_not_go_on_in_the_same_folder(data, tmp_path, ca
     assert "--resume" in capsys.readouterr().err
     assert run(data, run_dir, "algorithm.updates=2", "--resume") == 2
     assert "another algorithm" in capsys.readouterr().err
+    assert main(["imitate", "--run-dir", str(run_dir), "--resume", "policy.horizon=8"]) == 2  # not of data that it has
+    assert "was begun with another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut"])
+def test_a_damaged_store_is_not_learned_from_before_it_is_mended(data, tmp_path, capsys, damage):
+    store = shutil.copytree(data, tmp_path / "store", ignore=shutil.ignore_patterns("cache"))
+    chunk = next(one for one in sorted((store / "executed_action" / "c").rglob("*")) if one.is_file())
+    if damage == "lost":
+        chunk.unlink()
+    else:
+        os.truncate(chunk, 10)
+    assert run(store, tmp_path / "run", "algorithm.updates=1") == 2
+    assert "data verify" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_cloning_stays_what_it_is_when_one_field_is_another():
+    overrides = ["policy=gcbc", "policy.inputs.history=2", "policy.execution.blend=1"]
+    policy = compose("imitate", overrides, ImitationExperiment).policy
+    assert not policy.inputs.goal_difference and policy.inputs.history == 2
+    assert policy.execution == ExecutionConfig(execute=1, blend=1)
+    with pytest.raises(ConfigError, match="asynchronous=false"):
+        compose("imitate", ["policy=beso", "policy.execution.asynchronous=true"], ImitationExperiment)
+
+
+def test_diffusion_policy_reaches_all_actions_of_the_data(data):
+    experiment = compose("imitate", ["policy=diffusion_policy", f"data={data}"], ImitationExperiment)
+    material = open_material(experiment)
+    model = build_imitation(experiment, material).model
+    actions = material.cache.arrays["executed_action"]
+    ends = model.actions.inverse(torch.tensor([[-1.0], [1.0]]))
+    np.testing.assert_allclose(ends.numpy(), [actions.min(0), actions.max(0)], atol=1e-6)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
