@@ -51,8 +51,6 @@ SAMPLING = {"beso": (COLD,), "beso50": (COLD, "policy.steps=50")}
 GOAL_STEPS = {"cube-single": 120, "cube-double": 100, "scene": 100, "puzzle-3x3": 180}  # play's tasks take 30 to 90
 GOAL_NOISE = {"cube-single": 0.05, "cube-double": 0.05, "scene": 0.05}
 ONE_BY_ONE = {"cube-double": ("block_*",), "scene": ("block_*", "drawer", "window", "button_*")}
-COUPLED = ("puzzle-3x3",)
-"""Tasks in which one thing switches others."""
 ACTING = {"scene": ("policy.inputs.goal_reached=0.5",)}
 """Task -> overrides of the evaluation of beso and gcbc."""
 UPDATES_FACTOR = {"scene": 2}
@@ -97,7 +95,6 @@ def arms(task: str, width: int | None) -> dict[str, tuple[str, ...]]:
         f"goals.max_steps={GOAL_STEPS[task]}",
         f"policy.inputs.goal_noise={GOAL_NOISE.get(task, 0.0)}",
         f"policy.inputs.goal_offsets={bool(several)}",
-        f"policy.inputs.goal_moved={task in COUPLED}",
         f"policy.inputs.goal_one_by_one={_words(several)}",
     )
     cloning = ("policy=gcbc", "algorithm.ema_decay=0", "algorithm.final_rate=1", "algorithm.warmup_updates=0")

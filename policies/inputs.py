@@ -45,9 +45,6 @@ class InputConfig:
     """Elements of the state that a goal speaks of, by name with * as wildcard, e.g. block_*; others do not matter."""
     goal_difference: bool = True
     """Whether it also sees how far the state is from the goal, enlarged where it is close."""
-    goal_moved: bool = False
-    """Whether it also sees which elements the goal changes, in whatever direction (from 0 to 1 each). Where one thing
-    switches others a network takes long to learn that by itself from how they are and how they are to be."""
     goal_noise: float = 0.0
     """While training goals are blurred by so many of the data's standard deviations: in play what was not touched is
     exactly where the goal has it, and a policy that has seen nothing else is lost where it is a millimetre beside."""
@@ -74,8 +71,6 @@ class InputConfig:
         if (self.words is not None or self.goal_noise) and not self.goal:
             raise ConfigError("words and goal_noise are of policies that are told goals: goal=true")
         shown = self.goal and self.words is None
-        if self.goal_moved and not shown:
-            raise ConfigError("goal_moved needs goals that are shown: goal=true, words=null")
         if (self.goal_offsets or self.goal_one_by_one) and not (shown and self.offsets_from):
             raise ConfigError(
                 "goal_offsets and goal_one_by_one need goals that are shown (goal=true, words=null) and offsets_from"
@@ -89,8 +84,8 @@ class InputConfig:
 class InputTokens(nn.Module):
     """Observations (each (B, T, ...)) and a goal (each (B, ...)) to tokens (B, C, F).
 
-    In this order: T of the observations, one of the offsets, of the goal, of the difference to it, of what it moves, of
-    the offsets of that, where there are any.
+    In this order: T of the observations, one of the offsets, of the goal, of the difference to it, of the offsets of
+    what it moves, where there are any.
     A token is the normalised state, the features of every camera, and 1 in the goal's token while there is a goal:
     a goal left out is all zeros, so that one network is both goal-conditioned and goal-free.
     """
@@ -105,12 +100,11 @@ class InputTokens(nn.Module):
         self.has_goal = config.goal
         self.goal_noise = config.goal_noise
         self.has_difference = config.goal and config.goal_difference and not config.words and spec.state_dim > 0
-        self.has_moved = config.goal_moved and spec.state_dim > 0
         self.has_offsets = bool(config.offsets_from)
         self.seen = config.history + self.has_offsets
         """Tokens that come first and tell nothing of the goal."""
         self.has_goal_offsets = config.goal_offsets
-        self.tokens = self.seen + config.goal + self.has_difference + self.has_moved + config.goal_offsets
+        self.tokens = self.seen + config.goal + self.has_difference + config.goal_offsets
         self._keys = spec.image_keys
         self.normalizer = Normalizer(spec.state_dim) if spec.state_dim else None
         cameras = {}
@@ -164,8 +158,6 @@ class InputTokens(nn.Module):
         told = torch.cat([told, torch.ones_like(told[..., :1])], -1).unsqueeze(1)
         if self.has_difference:
             told = torch.cat([told, self._difference(observation[STATE_KEY][:, -1], goal[STATE_KEY])], 1)
-        if self.has_moved:
-            told = torch.cat([told, self._moved(observation[STATE_KEY][:, -1], goal[STATE_KEY])], 1)
         if self.has_goal_offsets:
             told = torch.cat([told, self._goal_offsets(observation[STATE_KEY][:, -1], goal[STATE_KEY])], 1)
         if keep_goal is not None:
@@ -177,21 +169,15 @@ class InputTokens(nn.Module):
         near = self._near(state)
         return functional.pad(near, (0, self.features - near.shape[-1])).unsqueeze(1)
 
-    def _moved(self, state: Tensor, goal: Tensor) -> Tensor:
-        """The share (B, 1, F) that each element is to be moved."""
-        return functional.pad(_share(self._apart(state, goal).square()), (0, self.features - self.state_dim)).unsqueeze(
-            1
-        )
-
     def _apart(self, state: Tensor, goal: Tensor) -> Tensor:
         """How far (B, S) the goal is, in standard deviations of the data."""
         assert self.normalizer is not None
         return (self.normalizer(goal) - self.normalizer(state)) * self.goal_mask
 
     def _goal_offsets(self, state: Tensor, goal: Tensor) -> Tensor:
-        """The same (B, 1, F), each thing's times the share that it is to be moved."""
+        """The same (B, 1, F), each thing's times the share d^2 / (d^2 + MOVED_STD^2) that it is to be moved by d."""
         far = self._apart(state, goal)[:, self._others].unflatten(-1, (-1, 3)).square().sum(-1, keepdim=True)
-        near = self._near(state).unflatten(-1, (-1, 3)) * _share(far)
+        near = self._near(state).unflatten(-1, (-1, 3)) * (far / (far + MOVED_STD**2))
         return functional.pad(near.flatten(1), (0, self.features - len(self._others))).unsqueeze(1)
 
     def _near(self, state: Tensor) -> Tensor:
@@ -269,11 +255,6 @@ class InputTokens(nn.Module):
             images = observation[key]
             parts.append(camera(images.flatten(0, 1)).unflatten(0, images.shape[:2]))
         return torch.cat(parts, -1)
-
-
-def _share(far: Tensor) -> Tensor:
-    """From 0 to 1: how much something counts as moved, d^2 / (d^2 + MOVED_STD^2), from the square of how far."""
-    return far / (far + MOVED_STD**2)
 
 
 def fill_goal(
