@@ -43,6 +43,7 @@ from data.layout import (
 )
 from robot_rl.errors import DataError, SpecError
 from robot_rl.files import write_file
+from robot_rl.spec_difference import difference
 from robot_rl.types import ActionSpec, ObservationSpec
 from robot_rl.wire import Event
 
@@ -67,11 +68,9 @@ class EpisodeStore:
         if not (path / "zarr.json").exists():
             create_store(path, observation_spec, action_spec)
         store = cls(path)
-        if store.observation_spec != observation_spec or store.action_spec != action_spec:
-            raise SpecError(
-                f"{path} holds episodes of {store.observation_spec}, {store.action_spec}; "
-                f"cannot add {observation_spec}, {action_spec}: choose another folder"
-            )
+        pairs = ((store.observation_spec, observation_spec), (store.action_spec, action_spec))
+        if apart := "; ".join(filter(None, (difference(*pair, ("there", "new")) for pair in pairs))):
+            raise SpecError(f"{path} holds episodes of another kind, choose another folder; they differ in {apart}")
         store.lock()
         return store
 
