@@ -13,7 +13,8 @@ Play and BESO are those of `score_policy.py`, whose finished runs in --work are 
   gciql      the same on single actions, as published: implicit Q-learning of goals, DDPG+BC (2410.20092)
   hiql       two levels (2307.11949)
 
-For two cores, critics have layers of 256 instead of OGBench's 512, and there are far fewer updates. All see of goals what BESO sees. The better of BESO alone and steered is held against the best published figure.
+For two cores, critics have layers of 256 instead of OGBench's 512, and there are far fewer updates. All see of goals
+what BESO sees. The better of BESO alone and steered is held against the best published figure.
 """
 
 from __future__ import annotations
