@@ -24,14 +24,25 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import score_policy
 from figures import Figure, add_arguments, write_result
-from score_policy import ACTING, COLD, FULL, QUICK, UPDATES_FACTOR, Job, elements, evaluate, gather, robot_rl, train
-
-from robot_rl.statistics import wilson_interval
+from score_policy import (
+    ACTING,
+    COLD,
+    FULL,
+    QUICK,
+    UPDATES_FACTOR,
+    Job,
+    add_run_arguments,
+    elements,
+    evaluate,
+    gather,
+    pool,
+    robot_rl,
+    train,
+)
 
 BARS = {"cube-single": 0.68, "cube-double": 0.40, "scene": 0.51, "puzzle-3x3": 0.95}
 """Task -> the best published success (2410.20092, table 2, and what followed)."""
@@ -50,13 +61,7 @@ ARMS = ("beso", "steered", *LEARNERS)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--seeds", type=int, help=f"number of seeds (default: {FULL.seeds}, quick: 1)")
-    parser.add_argument("--tasks", nargs="+", choices=BARS, help="default: all (quick: cube-single)")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="what is evaluated (default: all)")
-    parser.add_argument("--updates", type=int, help=f"of each policy (default: {FULL.updates}, quick: {QUICK.updates})")
-    parser.add_argument("--jobs", type=int, default=2, help="processes at once")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--work", type=Path, default=Path("runs/score_policy"), help="where finished runs are kept")
+    add_run_arguments(parser, BARS, ARMS)
     args = parser.parse_args()
     size = QUICK if args.quick else FULL
     size = replace(size, seeds=args.seeds or size.seeds, updates=args.updates or size.updates)
@@ -65,9 +70,9 @@ def main() -> int:
     make = partial(Job, size=size, device=args.device, work=args.work)
     for task in tasks:
         gather(make(task, "beso", (), 0, 0), args.jobs)
-    with ThreadPoolExecutor(args.jobs) as pool:
+    with ThreadPoolExecutor(args.jobs) as threads:
         cells = [(make, task, seed, args.arms) for task in tasks for seed in seeds]
-        results = [one for group in pool.map(lambda cell: run_seed(*cell), cells) for one in group]
+        results = [one for group in threads.map(lambda cell: run_seed(*cell), cells) for one in group]
     figures = [figure for task in tasks for figure in summarize(task, results)]
     write_result(args, figures, {"runs": results, "size": vars(size)})
     return 0 if all(figure.holds is not False for figure in figures) else 1
@@ -99,12 +104,7 @@ def run_seed(make: Any, task: str, seed: int, wanted: Sequence[str]) -> list[dic
 
 def summarize(task: str, results: Sequence[dict[str, Any]]) -> list[Figure]:
     """Pooled success of each arm, and the better of BESO's two against the best published one."""
-    pooled: dict[str, Figure] = {}
-    for arm in dict.fromkeys(one["arm"] for one in results):
-        runs = [one for one in results if (one["task"], one["arm"]) == (task, arm)]
-        successes, episodes = (sum(one[key] for one in runs) for key in ("successes", "n"))
-        interval = wilson_interval(successes, episodes)
-        pooled[arm] = Figure(f"{task}.success.{arm}", successes / episodes, "share", None, episodes, interval)
+    pooled = pool(task, results, {})
     stack = [one for arm, one in pooled.items() if arm in ("beso", "steered")]
     if not stack:
         return list(pooled.values())

@@ -30,7 +30,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,7 +49,6 @@ COLD = f"policy.temperature={TEMPERATURE}"
 SAMPLING = {"beso": (COLD,), "beso50": (COLD, "policy.steps=50")}
 """Arms of the same weights -> overrides of their evaluation."""
 GOAL_STEPS = {"cube-single": 120, "cube-double": 100, "scene": 100, "puzzle-3x3": 180}  # play's tasks take 30 to 90
-GOAL_NOISE = {"cube-single": 0.05, "cube-double": 0.05, "scene": 0.05}
 ONE_BY_ONE = {"cube-double": ("block_*",), "scene": ("block_*", "drawer", "window", "button_*")}
 ACTING = {"scene": ("policy.inputs.goal_reached=0.5",)}
 """Task -> overrides of the evaluation of beso and gcbc."""
@@ -93,7 +92,7 @@ def arms(task: str, width: int | None) -> dict[str, tuple[str, ...]]:
     sees = (
         *elements(task),
         f"goals.max_steps={GOAL_STEPS[task]}",
-        f"policy.inputs.goal_noise={GOAL_NOISE.get(task, 0.0)}",
+        f"policy.inputs.goal_noise={0.05 if BLOCKS in GOAL_ELEMENTS[task] else 0.0}",
         f"policy.inputs.goal_offsets={bool(several)}",
         f"policy.inputs.goal_one_by_one={_words(several)}",
     )
@@ -109,15 +108,9 @@ def arms(task: str, width: int | None) -> dict[str, tuple[str, ...]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--seeds", type=int, help=f"number of seeds (default: {FULL.seeds}, quick: 1)")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all (quick: cube-single)")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="what is trained (default: all)")
-    parser.add_argument("--updates", type=int, help=f"of each policy (default: {FULL.updates}, quick: {QUICK.updates})")
+    add_run_arguments(parser, TASKS, ARMS)
     parser.add_argument("--play-episodes", type=int, help=f"of each task (default: {FULL.play_episodes}, quick: 100)")
     parser.add_argument("--width", type=int, help=f"of beso (default: {FULL.width}, quick: as policy=score)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes at once")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--work", type=Path, default=Path("runs/score_policy"), help="where finished runs are kept")
     parser.add_argument("--no-latency", action="store_true", help="leave out what chunk_latency.py measures alone")
     parser.add_argument("--lerobot-python", help="interpreter of an environment with LeRobot 0.4.4, for the latency")
     args = parser.parse_args()
@@ -135,14 +128,25 @@ def main() -> int:
     ]
     for job in {job.data: job for job in jobs}.values():
         gather(job, args.jobs)
-    with ThreadPoolExecutor(args.jobs) as pool:
-        results = [one for group in pool.map(run_job, jobs) for one in group]
+    with ThreadPoolExecutor(args.jobs) as threads:
+        results = [one for group in threads.map(run_job, jobs) for one in group]
     figures = [figure for task in tasks for figure in summarize(task, results)]
     if not args.no_latency:
         figures += measure(args.seed, args.lerobot_python, 1, turns=10 if args.quick else 30)
     extra = {"runs": results, "updates": updates, "play_episodes": size.play_episodes, "width": size.width}
     write_result(args, figures, extra)
     return 0 if all(figure.holds is not False for figure in figures) else 1
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, tasks: Collection[str], arms: Sequence[str]) -> None:
+    """Which runs, how long, and where."""
+    parser.add_argument("--seeds", type=int, help=f"number of seeds (default: {FULL.seeds}, quick: 1)")
+    parser.add_argument("--tasks", nargs="+", choices=tasks, help="default: all (quick: cube-single)")
+    parser.add_argument("--arms", nargs="+", choices=arms, default=arms, help="default: all")
+    parser.add_argument("--updates", type=int, help=f"of each policy (default: {FULL.updates}, quick: {QUICK.updates})")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--work", type=Path, default=Path("runs/score_policy"), help="where finished runs are kept")
 
 
 @dataclass(frozen=True)
@@ -203,15 +207,21 @@ def evaluate(job: Job, arm: str, overrides: Sequence[str]) -> dict[str, Any]:
     return {"task": job.task, "arm": arm, "seed": job.seed, "n": len(episodes), "successes": successes, **content}
 
 
-def summarize(task: str, results: Sequence[dict[str, Any]]) -> list[Figure]:
-    """Pooled success of each arm, and what is asked of their differences."""
+def pool(task: str, results: Sequence[dict[str, Any]], bars: Mapping[str, float], plain: str = "") -> dict[str, Figure]:
+    """Each arm's success over all seeds, with the `bars` of arms that have one; arm `plain` is not named."""
     pooled: dict[str, Figure] = {}
     for arm in dict.fromkeys(one["arm"] for one in results):
         runs = [one for one in results if (one["task"], one["arm"]) == (task, arm)]
         successes, episodes = (sum(one[key] for one in runs) for key in ("successes", "n"))
-        name = f"{task}.success" + ("" if arm == "beso" else f".{arm}")
-        bar = BARS[task] if arm == "beso" else None
-        pooled[arm] = Figure(name, successes / episodes, "share", bar, episodes, wilson_interval(successes, episodes))
+        name = f"{task}.success" + ("" if arm == plain else f".{arm}")
+        interval = wilson_interval(successes, episodes)
+        pooled[arm] = Figure(name, successes / episodes, "share", bars.get(arm), episodes, interval)
+    return pooled
+
+
+def summarize(task: str, results: Sequence[dict[str, Any]]) -> list[Figure]:
+    """Pooled success of each arm, and what is asked of their differences."""
+    pooled = pool(task, results, {"beso": BARS[task]}, plain="beso")
     figures = list(pooled.values())
     beso, cloning, published = (pooled.get(arm) for arm in ARMS)
     if beso and cloning and beso.interval and cloning.interval:

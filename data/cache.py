@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.episode import EpisodeInfo, checksum
+from data.episode import EpisodeInfo
 from data.statistics import RunningStatistics, Statistics, read_statistics, write_statistics
 from data.store import UNREADABLE, EpisodeStore
 from robot_rl.errors import DataError
@@ -150,7 +150,7 @@ def _read(store: EpisodeStore, key: str, array: Any, rows: slice) -> NDArray[Any
 def _check(store: EpisodeStore, key: str, rows: NDArray[Any]) -> None:
     """`DataError` unless the usable episodes' rows of array `key` are those that were written."""
     for index, info in enumerate(store.infos):
-        if info.usable and checksum(rows[store.rows(index, key)]) != info.crc32.get(key):
+        if info.usable and not info.has_checksum(key, rows[store.rows(index, key)]):
             raise DataError(_damaged(store, f"{key} of episode {index} is not what was recorded (checksum)"))
 
 

@@ -73,6 +73,10 @@ class EpisodeInfo:
     def usable(self) -> bool:
         return not self.discarded and not self.damage
 
+    def has_checksum(self, key: str, rows: NDArray[Any]) -> bool:
+        """Whether the rows of array `key` are those that were recorded."""
+        return checksum(rows) == self.crc32.get(key)
+
     @staticmethod
     def lost(steps: int, damage: str) -> EpisodeInfo:
         """Stands for a description that cannot be read."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from data.cache import CACHE, fingerprint
-from data.episode import OBSERVATION, Episode, EpisodeInfo, checksum, spans
+from data.episode import OBSERVATION, Episode, EpisodeInfo, spans
 from data.journal import lock_file, read_journal
 from data.layout import ENDS, EPISODES, JOURNAL, LOCK, QUARANTINE, UNCOMMITTED, mend_metadata
 from data.recovery import SUFFIX, journals, read_episode, recover
@@ -248,7 +248,7 @@ def _episode_faults(store: EpisodeStore, index: int) -> Iterator[str]:
         yield f"description says {episode.info.steps} steps, episode_ends {rows.stop - rows.start}"
         return
     for key, array in episode.arrays.items():
-        if checksum(array) != episode.info.crc32.get(key):
+        if not episode.info.has_checksum(key, array):
             yield f"{key} does not have its checksum"
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             yield f"{key} holds NaN or Inf"
