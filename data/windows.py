@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from data.cache import Cache
 from data.episode import OBSERVATION
+from data.goals import GoalConfig
 from data.returns import UNREACHED, returns_to_go, returns_to_goals, sums_ahead, sums_to_goals
 from robot_rl.batch import Returns, Subgoals, Windows
+from robot_rl.changes import NONE, Rows
 from robot_rl.errors import ConfigError, DataError, UnknownNameError
 from robot_rl.types import Label, Observation
 
@@ -25,42 +27,8 @@ Padding = Literal["repeat", "zero"]
 PADDINGS = ("repeat", "zero")
 ActionKind = Literal["executed", "proposed"]
 ACTION_KINDS = ("executed", "proposed")
-Rows = NDArray[np.int64]
 WORDLESS = -1
 """`Windows.text` of a goal that nobody put into words."""
-
-
-@dataclass(frozen=True)
-class GoalConfig:
-    """Where goals come from: weights of the kinds, and how far ahead a future one lies (1707.01495, 2410.20092)."""
-
-    future: float = 1.0
-    """A later observation of the same episode."""
-    final: float = 0.0
-    """The last observation of the same episode."""
-    present: float = 0.0
-    """The window's own observation: reached already."""
-    random: float = 0.0
-    """Any observation of any episode."""
-    discount: float | None = None
-    """Future goals lie a geometric number of steps ahead, of mean 1 / (1 - discount); none: all equally likely."""
-    min_steps: int = 1
-    """A future goal lies at least so many steps ahead, where the episode is long enough."""
-    max_steps: int | None = None
-    """And at most so many."""
-    labelled: float = 0.5
-    """Share of the windows in a labelled part of an episode whose goal is that part's end, told in its words, too."""
-
-    def __post_init__(self) -> None:
-        weights = (self.future, self.final, self.present, self.random)
-        if min(weights) < 0.0 or sum(weights) <= 0.0:
-            raise ConfigError(f"weights of goals must not be negative, nor all zero; got {weights}")
-        if self.discount is not None and not 0.0 <= self.discount < 1.0:
-            raise ConfigError(f"discount of goals must lie in [0, 1), got {self.discount}")
-        if not 0.0 <= self.labelled <= 1.0:
-            raise ConfigError(f"labelled is a share, in [0, 1]; got {self.labelled}")
-        if self.min_steps < 1 or (self.max_steps is not None and self.max_steps < self.min_steps):
-            raise ConfigError(f"need 1 <= min_steps <= max_steps, got {self.min_steps}, {self.max_steps}")
 
 
 @dataclass(frozen=True)
@@ -145,11 +113,15 @@ class WindowSampler:
         episodes: NDArray[np.bool_] | None = None,
         labels: Parts | None = None,
         violation: NDArray[np.float32] | None = None,
+        next_changes: Rows | None = None,
     ) -> None:
         """`arrays` and `ends` as in `data.cache.Cache`; `episodes` (E,): which ones to use (default: all).
 
-        `violation` (N + E,) is that of each observation (`data.violations`), where windows shall hold it.
+        `violation` (N + E,) is that of each observation (`data.violations`), where windows shall hold it;
+        `next_changes` (N + E,) is `robot_rl.changes.next_changes`, where goals are taken from there.
         """
+        if next_changes is None and any(one and one.next_change for one in (config.goals, config.value_goals)):
+            raise ConfigError("goals at the next change need to know where changes are: next_changes")
         self.config = config
         self._observations = {
             key.removeprefix(OBSERVATION): array for key, array in arrays.items() if key.startswith(OBSERVATION)
@@ -166,7 +138,7 @@ class WindowSampler:
         self._rows = np.flatnonzero(np.repeat(lengths > 0, self._ends - self._begins + 1))  # of observations there
         self._returns = returns or Returns()
         self._returns_to_go = returns_to_go(self._rewards, self._ends, self._returns.discount)
-        self._violation = violation
+        self._violation, self._next_changes = violation, next_changes
         self._labels = labels if labels is not None and len(labels.begin) else None
         self._seed = seed
 
@@ -282,8 +254,8 @@ class WindowSampler:
 
     def _goal_rows(self, goals: GoalConfig, row: Rows, last: Rows, rng: np.random.Generator) -> Rows:
         size = len(row)
-        weights = np.array([goals.future, goals.final, goals.present, goals.random])
-        kind = rng.choice(4, size, p=weights / weights.sum())
+        weights = np.array(goals.weights)
+        kind = rng.choice(len(weights), size, p=weights / weights.sum())
         farthest = last if goals.max_steps is None else np.minimum(row + goals.max_steps, last)
         nearest = np.minimum(row + goals.min_steps, farthest)
         if goals.discount is None:
@@ -291,7 +263,8 @@ class WindowSampler:
         else:
             future = np.minimum(nearest + rng.geometric(1.0 - goals.discount, size) - 1, farthest)
         anywhere = self._rows[rng.integers(len(self._rows), size=size)]
-        return np.choose(kind, [future, last, row, anywhere])
+        changed = last if self._next_changes is None else self._next_changes[row]
+        return np.choose(kind, [future, last, row, anywhere, np.where(changed == NONE, last, changed)])
 
     def _start_rows(self, first: Rows, row: Rows, goal: Rows, rng: np.random.Generator) -> Rows:
         """Any row up to the window's own, no farther from the goal than goals may lie."""

@@ -128,7 +128,7 @@ class InputTokens(nn.Module):
         origin, others = _positions(config.offsets_from, spec.arrays.get(STATE_KEY)) if self.has_offsets else ([], [])
         self.register_buffer("_origin", torch.tensor(origin, dtype=torch.int64), persistent=False)
         self.register_buffer("_others", torch.tensor(others, dtype=torch.int64), persistent=False)
-        self.register_buffer("goal_mask", _element_mask(config, spec.arrays.get(STATE_KEY)), persistent=False)
+        self.register_buffer("goal_mask", element_mask(config, spec.arrays.get(STATE_KEY)), persistent=False)
         self.one_by_one: OneByOne | None = None
         if config.goal_one_by_one:
             names = spec.arrays[STATE_KEY].names
@@ -268,7 +268,7 @@ def fill_goal(
     }
 
 
-def _element_mask(config: InputConfig, spec: ArraySpec | None) -> Tensor:
+def element_mask(config: InputConfig, spec: ArraySpec | None) -> Tensor:
     """1 for the elements of the state (S,) that goals speak of."""
     names = spec.names if spec is not None else ()
     if spec is not None and not names:

@@ -126,6 +126,7 @@ class GuiConfig:
     figures: tuple[str, ...] = (
         *("rate_hz", "late_ticks", "real_time_factor", "staleness_ms"),
         *("steering.value", "steering.spread", "steering.base_rank", "steering.samples"),
+        *("subgoal.moves", "subgoal.value"),
         *("chunks.held", "chunks.failed"),
         *("service.promotion", "service.interventions", "service.success", "service.rolled_back"),
     )

@@ -24,6 +24,7 @@ from hardware.nodes.policy_report import ChunkLog, PolicyReport
 from hardware.ros_messages import diagnostics_message
 from policies.remote import RemoteConfig
 from policies.steered import SteeredPolicy
+from policies.subgoals import SubgoalPlanner
 from robot_rl.actor import ScheduleConfig
 from robot_rl.apps.remote import load_remote
 from robot_rl.apps.runs import (
@@ -38,13 +39,14 @@ from robot_rl.apps.runs import (
 )
 from robot_rl.apps.service import IN_SERVICE, acts_alike, choose_policy
 from robot_rl.apps.steering import given_steering, steer_by
+from robot_rl.apps.subgoals import plan_by_subgoals
 from robot_rl.deployment import RegressionConfig, ServiceWatch
 from robot_rl.errors import ConfigError, HardwareError, RobotRlError
 from robot_rl.registry import Promoted, Registry
 from robot_rl.transport import NoLearner
 from sim.tasks import TaskConfig
 
-CHANGES = ("bundle", "remote", "critic", "veto", "overrides")
+CHANGES = ("bundle", "remote", "critic", "veto", "subgoals", "overrides")
 """What makes a promoted policy act as another one."""
 
 FAREWELL_S = 1.0
@@ -83,6 +85,8 @@ class DeployNodeConfig(ActorNodeConfig):
     """Of the choice, in units of value; 0 takes the best."""
     pessimism: float | None = None
     """Standard deviations of the critic's ensemble below its mean."""
+    subgoals: bool = False
+    """Whether it is told one change at a time, as `robot-rl subgoals` learned for it."""
     words: str = ""
     """The goal in words, for a policy that knows words."""
     goal: str = ""
@@ -98,7 +102,7 @@ class DeployNode(ActorNode[DeployNodeConfig]):
         config = self.config
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._registry = Registry(config.service)
-        changes = [name for name in CHANGES if any(getattr(config, name))]
+        changes = [name for name in CHANGES if getattr(config, name) not in ((), ("",), "", False)]
         chosen = choose_policy(self._registry, config.policy, changes, unpromoted=config.use_sim or config.unpromoted)
         run_dir, checkpoint = find_checkpoint(chosen.path)
         experiment = read_run(run_dir, self._overrides)
@@ -106,8 +110,9 @@ class DeployNode(ActorNode[DeployNodeConfig]):
             raise ConfigError(f"{experiment.task.name} exists in lockstep simulation only; deploy runs tasks of an arm")
         policy, transport = self._load(experiment, checkpoint)
         self._chunks = ChunkLog(policy, self._directory / "chunks.jsonl")
+        planner = self._plan(policy, experiment, run_dir)
         steered = self._steer(policy, experiment, run_dir)
-        report = PolicyReport(self._chunks, steered, self._publish_report)
+        report = PolicyReport(self._chunks, steered, planner, self._publish_report)
         schedule = ScheduleConfig(
             demos=0, learn_steps=0, evaluate_episodes=config.episodes, seed=config.seed, attended=True
         )
@@ -139,6 +144,13 @@ class DeployNode(ActorNode[DeployNodeConfig]):
         if config.words:
             check_words(policy, config.words)
         return policy, transport
+
+    def _plan(self, policy: Any, experiment: Any, run_dir: Path) -> SubgoalPlanner | None:
+        if not self.config.subgoals:
+            return None
+        if self.config.words or not self.config.goal:
+            raise ConfigError("subgoals are chosen towards a goal that is shown: goal=STORE#EPISODE")
+        return plan_by_subgoals(policy, experiment, run_dir)
 
     def _steer(self, policy: Any, experiment: Any, run_dir: Path) -> SteeredPolicy | None:
         config = self.config

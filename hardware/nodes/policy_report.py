@@ -1,4 +1,4 @@
-"""Subscribers that tell how a deployed policy acts: how its chunks are played, and what steering chose."""
+"""Subscribers that tell how a deployed policy acts: how its chunks are played, and what was chosen for it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from policies.chunking import ChunkPolicy
 from policies.steered import Choice, SteeredPolicy
+from policies.subgoals import Subgoal, SubgoalPlanner
 from robot_rl.types import EpisodeEnd, EpisodeStart, Transition
 
 
@@ -44,9 +45,13 @@ class PolicyReport:
     """Publishes values, and what is wrong if anything is, whenever a chunk was chosen, was played or is missing."""
 
     def __init__(
-        self, chunks: ChunkLog, steered: SteeredPolicy | None, publish: Callable[[dict[str, object], str], None]
+        self,
+        chunks: ChunkLog,
+        steered: SteeredPolicy | None,
+        planner: SubgoalPlanner | None,
+        publish: Callable[[dict[str, object], str], None],
     ) -> None:
-        self._chunks, self._steered, self._publish = chunks, steered, publish
+        self._chunks, self._steered, self._planner, self._publish = chunks, steered, planner, publish
         self._told: tuple[object, ...] = ()
         self._failed = 0
 
@@ -61,12 +66,14 @@ class PolicyReport:
 
     def _report(self) -> None:
         totals, choice = self._chunks.totals(), None if self._steered is None else self._steered.choice
-        if self._told == (totals, choice):
+        subgoal = None if self._planner is None else self._planner.subgoal
+        if self._told == (totals, choice, subgoal):
             return
-        self._told = (totals, choice)
+        self._told = (totals, choice, subgoal)
         failing = totals.get("failed", 0) > self._failed
         self._failed = totals.get("failed", 0)
-        values = steering_values(choice) | {f"chunks.{name}": value for name, value in totals.items()}
+        values = steering_values(choice) | subgoal_values(subgoal)
+        values |= {f"chunks.{name}": value for name, value in totals.items()}
         self._publish(values, "the policy's source does not answer" if failing else "")
 
 
@@ -87,3 +94,14 @@ def steering_values(choice: Choice | None) -> dict[str, object]:
             "steering.unsafe": choice.unsafe,
         }
     return values
+
+
+def subgoal_values(subgoal: Subgoal | None) -> dict[str, object]:
+    """For a person to see; empty before anything was chosen."""
+    if subgoal is None:
+        return {}
+    return {
+        "subgoal.moves": ", ".join(subgoal.moves) or "nothing",
+        "subgoal.value": f"{subgoal.value:.4g}",
+        "subgoal.candidates": subgoal.candidates,
+    }

@@ -42,6 +42,7 @@ COMMANDS: dict[str, Command] = {
     "synthesize": Command("robot_rl.apps.synthesize", "sample synthetic episodes, guided towards a policy"),
     "offline": Command("robot_rl.apps.offline", "learn a critic and a policy from recorded episodes: IQL, Cal-QL"),
     "steer": Command("robot_rl.apps.steer", "find out how well a critic steers a policy, on held-out episodes"),
+    "subgoals": Command("robot_rl.apps.subgoals", "learn in which order to change things, one change at a time"),
     "compose": Command("robot_rl.apps.compose", "combine score policies that were learned apart into one"),
     "evaluate": Command("robot_rl.apps.evaluate", "run a checkpoint without a person and report its success"),
     "twin": Command("robot_rl.apps.twin", "the digital twin: identify the arm, report evaluations"),

@@ -7,6 +7,7 @@
   robot-rl evaluate runs/imitate/lift_score_seed0 --goal "runs/play/lift#12"
   robot-rl evaluate runs/imitate/lift_score_seed0 --critic runs/offline/lift_iql_seed0 --samples 16
   robot-rl evaluate runs/imitate/lift_score_seed0 --critic runs/offline/lift_iql_seed0 --veto runs/offline/lift_fisor
+  robot-rl evaluate runs/imitate/puzzle-3x3_score_seed0 --subgoals
   robot-rl evaluate runs/imitate/lift_score_seed0 --remote ws://127.0.0.1:8765
   robot-rl evaluate --twin runs/kitchen runs/imitate/door_score runs/imitate/door_act episodes=100 --real trials.csv
 
@@ -46,6 +47,7 @@ from robot_rl.apps.runs import (
     read_run,
 )
 from robot_rl.apps.steering import add_steering, given_steering, steer_by
+from robot_rl.apps.subgoals import plan_by_subgoals
 from robot_rl.apps.twins import add_twin
 from robot_rl.apps.video import Film, check_film
 from robot_rl.errors import ConfigError
@@ -70,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video", type=Path, help="film the first episodes into this .mp4")
     parser.add_argument("--video-episodes", type=positive, default=5, help="how many of them (default: 5)")
     add_steering(parser)
+    parser.add_argument("--subgoals", action="store_true", help="tell it one change at a time, by `robot-rl subgoals`")
     parser.add_argument("--bundle", type=Path, help="act by this exported bundle instead of the checkpoint")
     add_remote(parser)
     parser.add_argument("--out", type=Path, help="write the result as JSON; with --twin: the results' folder")
@@ -90,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("seed= is what the run was learned with; the start states are those of --seed")
     run_dir, checkpoint = find_checkpoint(args.path)
     experiment = read_run(run_dir, args.overrides)
+    if args.subgoals and args.words:
+        raise ConfigError("subgoals are chosen towards goals that are shown: without --words")
     if any(not text.strip() for text in args.words):
         raise ConfigError("--words: an empty text says nothing")
     goals = goals_of(experiment, args.words)
@@ -103,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
     policy = _load(experiment, checkpoint, args, told)
     for text in args.words:
         check_words(policy, text)
+    if args.subgoals:
+        plan_by_subgoals(policy, experiment, run_dir)
     steering, unsafe_before = None, 0
     if args.critic:
         policy = steer_by(policy, experiment, run_dir, args.critic, args.veto, given_steering(args), args.goal)

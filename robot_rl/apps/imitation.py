@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from data.cache import Cache, open_cache
+from data.goals import GoalConfig
 from data.labels import read_labels, texts_of
 from data.loader import load_batches
 from data.store import EpisodeStore
 from data.violations import violations
-from data.windows import ActionKind, GoalConfig, Padding, Parts, WindowConfig, WindowSampler
+from data.windows import ActionKind, Padding, Parts, WindowConfig, WindowSampler
 from policies.augmentation import random_crop
 from policies.chunk_net import ChunkNet, ChunkSampler
 from policies.chunking import ChunkPolicy, check_asynchronous
@@ -27,11 +28,13 @@ from policies.torch_source import TorchSource
 from policies.values import ChunkCriticConfig, ChunkCriticNet
 from robot_rl.algorithms.imitation import Imitation, ImitationConfig
 from robot_rl.algorithms.offline import OfflineConfig
+from robot_rl.apps.changes import changes_for_goals
 from robot_rl.apps.config import group_choices
 from robot_rl.apps.held_out import OUTCOMES, Outcomes, choose_episodes
 from robot_rl.apps.offline_checks import check_critic, check_levels, check_returns
 from robot_rl.apps.wiring import build_task_env
 from robot_rl.batch import Returns, Windows
+from robot_rl.changes import ChangeConfig
 from robot_rl.errors import ConfigError, DataError, SpecError, UnknownNameError
 from robot_rl.protocols import Env
 from robot_rl.spec_difference import difference
@@ -65,6 +68,8 @@ class ImitationExperiment:
     """The critic's networks; of offline RL."""
     value_goals: GoalConfig | None = None
     """Where goals come from that values are learned of, if not as those of the policy."""
+    changes: ChangeConfig = field(default_factory=ChangeConfig)
+    """What counts as a change, for goals at the next one (goals.next_change) and `robot-rl subgoals`."""
     padding: Padding = "repeat"
     """What stands for actions after an episode's end."""
     actions: ActionKind = "executed"
@@ -170,6 +175,7 @@ def open_material(experiment: ImitationExperiment, beside: ImitationExperiment |
         returns=experiment.returns,
         labels=parts,
         violation=_violations(experiment, store, cache),
+        next_changes=changes_for_goals(experiment, store, cache),
     )
     train = sampler(seed=experiment.seed, episodes=learned)
     check_returns(experiment.algorithm, train, experiment.data)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from data.goals import GoalConfig
 from data.loader import load_batches
 from data.returns import returns_to_goals
-from data.windows import UNREACHED, WORDLESS, GoalConfig, Parts, WindowConfig, WindowSampler, returns_to_go
+from data.windows import UNREACHED, WORDLESS, Parts, WindowConfig, WindowSampler, returns_to_go
 from robot_rl.batch import Returns, Subgoals
 from robot_rl.errors import ConfigError, DataError
 
@@ -293,3 +294,14 @@ def test_what_was_meant_can_be_imitated_instead_of_what_was_done():
     np.testing.assert_array_equal(rows[0], rows[1] + 0.25)
     with pytest.raises(ConfigError, match="executed, proposed"):
         WindowConfig(actions="wished")  # type: ignore[arg-type]
+
+
+def test_goals_lie_at_the_next_change_or_at_the_end_where_nothing_changes():
+    config = WindowConfig(goals=GoalConfig(future=0.0, next_change=1.0))
+    changes = np.array([2, 2, 4, 4, -1, -1, *[-1] * 2, *[12] * 4, *[-1] * 5])
+    windows = WindowSampler(arrays(), ENDS, config, next_changes=changes).windows(
+        np.array([0, 1, 2, 4, 5, 6, 10]), np.random.default_rng(0)
+    )
+    np.testing.assert_array_equal(states(windows.goal), [2, 2, 4, 5, 101, 204, 208])
+    with pytest.raises(ConfigError, match="next_changes"):
+        sampler(config=config)

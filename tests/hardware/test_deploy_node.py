@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from robot_rl.apps.cli import main
 from robot_rl.records import find_records
 from tests.hardware.deploy_ear import deploy, diagnostics
 from tests.untrained import serve, write_critic, write_policy, write_veto
@@ -59,6 +60,21 @@ def test_a_steered_policy_says_what_was_chosen_wherever_it_runs(trained, tmp_pat
     for one in heard if where == "here" else ():
         none_safe = float(one["steering.risk"]) > 0.0
         assert (int(one["steering.vetoed"]) == 6) == none_safe and int(one["steering.unsafe"]) >= none_safe
+
+
+def test_a_policy_is_told_one_change_at_a_time_and_says_which(tmp_path):
+    data, run, domain = tmp_path / "data", tmp_path / "run", 120 + os.getpid() % 50
+    assert main(["demonstrate", "lift", "--operators", "expert=1", "--episodes", "2", "--out", str(data)]) == 0
+    goals = ("goals.next_change=1", "goals.future=0", "policy.inputs.goal_elements=[cube.*]", "changes.rest=1")
+    small = ("policy.network.width=16", "algorithm.updates=2", "batch_size=16", "held_out=0", "task.env.max_steps=30")
+    assert main(["imitate", "task=lift", f"data={data}", "--run-dir", str(run), *goals, *small]) == 0
+    assert main(["subgoals", str(run), "values.updates=2", "planner.hidden=[8]"]) == 0
+    with diagnostics(domain) as heard:
+        result = deploy(run, tmp_path / "deploy", "subgoals=true", f"goal={data}#0", "episodes=1", domain=domain)
+    assert result.returncode == 0, result.stdout + result.stderr
+    told = [one for one in heard if "subgoal.moves" in one]
+    assert told and {one["subgoal.moves"] for one in told} <= {"cube", "nothing"}
+    assert all(float(one["subgoal.value"]) <= 1.0 and int(one["subgoal.candidates"]) >= 0 for one in told)
 
 
 def test_what_cannot_be_deployed_is_said(tmp_path):

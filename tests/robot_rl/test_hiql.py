@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from data.windows import GoalConfig, WindowConfig, WindowSampler
+from data.goals import GoalConfig
+from data.windows import WindowConfig, WindowSampler
 from policies.chunk_net import Request
 from policies.gcbc import GCBCConfig
 from policies.hiql import HIQLCriticConfig, HIQLPolicyConfig, on_sphere

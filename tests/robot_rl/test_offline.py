@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from data.windows import GoalConfig, WindowConfig, WindowSampler
+from data.goals import GoalConfig
+from data.windows import WindowConfig, WindowSampler
 from policies.denoisers import MLPConfig
 from policies.gcbc import GCBCConfig
 from policies.inputs import InputConfig
