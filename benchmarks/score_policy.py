@@ -210,7 +210,7 @@ def evaluate(job: Job, arm: str, overrides: Sequence[str]) -> dict[str, Any]:
 def pool(task: str, results: Sequence[dict[str, Any]], bars: Mapping[str, float], plain: str = "") -> dict[str, Figure]:
     """Each arm's success over all seeds, with the `bars` of arms that have one; arm `plain` is not named."""
     pooled: dict[str, Figure] = {}
-    for arm in dict.fromkeys(one["arm"] for one in results):
+    for arm in dict.fromkeys(one["arm"] for one in results if one["task"] == task):
         runs = [one for one in results if (one["task"], one["arm"]) == (task, arm)]
         successes, episodes = (sum(one[key] for one in runs) for key in ("successes", "n"))
         name = f"{task}.success" + ("" if arm == plain else f".{arm}")
