@@ -84,8 +84,9 @@ def run(args: argparse.Namespace) -> int:
     experiment = read_run(run_dir)
     if not isinstance(experiment, ImitationExperiment):
         raise ConfigError(f"{run_dir} was learned by robot-rl train, and is told no goals; robot-rl imitate learns one")
-    cache = open_cache(EpisodeStore(experiment.data))
-    changes = find_changes(experiment, EpisodeStore(experiment.data), cache)
+    store = EpisodeStore(experiment.data)
+    cache = open_cache(store)
+    changes = find_changes(experiment, store, cache)
     states: Any = cache.arrays[f"observation/{STATE_KEY}"]
     learned, held_out = (
         [_told(changes, states, rows) for rows, one in zip(changes.rests, chosen, strict=True) if one]
