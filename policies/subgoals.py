@@ -57,7 +57,7 @@ class SubgoalConfig:
         sizes = (self.members, self.patience, *self.hidden, len(self.hidden))
         distances = np.array([self.alike, self.alike_moved, self.alike_together, self.snap])
         if min(sizes) < 1 or not (distances > 0.0).all() or not self.pessimism >= 0.0:
-            raise ConfigError(f"subgoals: sizes and distances must be positive, pessimism not negative; got {self}")
+            raise ConfigError(f"sizes and distances must be positive, pessimism not negative; got {self}")
 
 
 class ChangeValueNet(nn.Module):
@@ -144,14 +144,18 @@ class SubgoalPlanner:
         return self.things.apart(place, goal).max(-1) <= self.changes.moved
 
     def _choose(self, place: FloatArray, goal: FloatArray) -> Subgoal:
-        """The candidate of the highest value, of those that were not tried from here in vain."""
+        """The candidate of the highest value, of those that were not told from here before; of all once all were."""
         if self._is_there(place, goal):
             return Subgoal(goal, (), 0.0, 0)
         found = self.candidates(place, goal)
-        for origin, tried in self._tried:
-            if self._is_there(origin, place):
-                left = found[~self._is_there(found, tried)]
-                found = left if len(left) else found
+        from_here = [self._is_there(origin, place) for origin, _ in self._tried]
+        fresh = np.ones(len(found), bool)
+        for (_, tried), is_here in zip(self._tried, from_here, strict=True):
+            fresh &= ~(is_here & self._is_there(found, tried))
+        if fresh.any():
+            found = found[fresh]
+        else:
+            self._tried = [one for one, is_here in zip(self._tried, from_here, strict=True) if not is_here]
         values = self.values(found, goal)
         best = int(values.argmax())
         self._tried.append((place, found[best]))

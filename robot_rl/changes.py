@@ -36,7 +36,7 @@ class ChangeConfig:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.still <= self.moved < math.inf or self.rest < 1:
-            raise ConfigError(f"changes: need 0 < still <= moved and rest of at least one step; got {self}")
+            raise ConfigError(f"need 0 < still <= moved and rest of at least one step; got {self}")
 
 
 @dataclass(frozen=True)

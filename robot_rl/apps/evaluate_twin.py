@@ -37,7 +37,7 @@ from sim.cousins.variants import VARIANTS
 from sim.cousins.world import CousinWorldConfig
 
 PACKAGES = ("robot-rl", "mujoco", "numpy", "torch", "pyarrow")
-NOT_IN_TWINS = ("words", "goal", "video", "critic", "veto", "bundle", "remote")
+NOT_IN_TWINS = ("words", "goal", "video", "critic", "veto", "subgoals", "bundle", "remote")
 STARTS = CousinWorldConfig(pose_noise_m=0.001, fixed_noise_m=0.03, fixed_noise_yaw_rad=0.15)
 
 

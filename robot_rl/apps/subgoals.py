@@ -37,13 +37,14 @@ from policies.subgoals import ChangeValueNet, Memory, SubgoalConfig, SubgoalPlan
 from robot_rl.algorithms import change_values
 from robot_rl.algorithms.change_values import ChangeValuesConfig, Places
 from robot_rl.apps.changes import Changes, find_changes
-from robot_rl.apps.config import add_overrides, compose, positive
+from robot_rl.apps.config import add_overrides, check_writable, compose, positive
 from robot_rl.apps.held_out import choose_episodes
 from robot_rl.apps.imitation import ImitationExperiment
 from robot_rl.apps.runs import find_checkpoint, read_run
 from robot_rl.changes import ChangeConfig, Rows, Things
-from robot_rl.errors import ConfigError, DataError, RobotRlError
+from robot_rl.errors import ConfigError, DataError, RobotRlError, SpecError
 from robot_rl.protocols import Policy
+from robot_rl.spec_difference import difference
 from robot_rl.typed import to_dataclass
 from robot_rl.types import STATE_KEY, FloatArray
 
@@ -84,7 +85,10 @@ def run(args: argparse.Namespace) -> int:
     experiment = read_run(run_dir)
     if not isinstance(experiment, ImitationExperiment):
         raise ConfigError(f"{run_dir} was learned by robot-rl train, and is told no goals; robot-rl imitate learns one")
+    check_writable(run_dir / SUBGOALS)  # written last
     store = EpisodeStore(experiment.data)
+    if found := difference(store.observation_spec, experiment.task.observation_spec, ("data", "task")):
+        raise SpecError(f"{store.path} is not what {run_dir} learned from: {found}")
     cache = open_cache(store)
     changes = find_changes(experiment, store, cache)
     states: Any = cache.arrays[f"observation/{STATE_KEY}"]
@@ -165,7 +169,10 @@ def _save(
     tensors |= {VALUES + name: value.contiguous() for name, value in net.state_dict().items()}
     tensors["elements"] = torch.from_numpy(changes.things.elements)
     partial = path.with_name(f".{path.name}.partial")
-    save_file(tensors, partial, {"planner": json.dumps(asdict(config)), "changes": json.dumps(asdict(what))})
+    try:
+        save_file(tensors, partial, {"planner": json.dumps(asdict(config)), "changes": json.dumps(asdict(what))})
+    except SafetensorError as error:
+        raise DataError(f"{partial} cannot be written: {error}; make room, or make the folder writable") from error
     partial.replace(path)
 
 
@@ -183,15 +190,28 @@ def load_planner(run_dir: Path, experiment: Any) -> SubgoalPlanner:
             )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         names = experiment.task.observation_spec.arrays[STATE_KEY].names
-        is_told = np.zeros(len(names), bool)
-        is_told[tensors.pop("elements").numpy()] = True
+        elements = tensors.pop("elements").numpy()
+        things = Things.of(names, np.isin(np.arange(len(names)), elements))
         memory = Memory(*(tensors.pop(name).numpy() for name in ("before", "after", "mean", "std")))
-        things = Things.of(names, is_told)
+        _check(memory, elements, things)
         net = ChangeValueNet(cast(SubgoalConfig, config), len(things.elements))
         load_parameters(net, {name.removeprefix(VALUES): value for name, value in tensors.items()})
     except (OSError, ValueError, KeyError, IndexError, TypeError, SafetensorError, RobotRlError) as error:
         raise DataError(f"{path} cannot be read: {error}; robot-rl subgoals {run_dir} makes it anew") from error
     return SubgoalPlanner(cast(SubgoalConfig, config), cast(ChangeConfig, what), things, net, memory)
+
+
+def _check(memory: Memory, elements: Rows, things: Things) -> None:
+    """`DataError` unless the numbers are of these things, and are numbers."""
+    if not np.array_equal(elements, things.elements):
+        raise DataError("its elements are not some of the state's, in order")
+    size, count = len(elements), len(memory.before)
+    shapes = [one.shape for one in (memory.before, memory.after, memory.mean, memory.std)]
+    if shapes != [(count, size), (count, size), (size,), (size,)]:
+        raise DataError(f"its changes do not fit: {shapes}")
+    numbers = np.concatenate([memory.before, memory.after, memory.mean[None], memory.std[None]])
+    if not np.isfinite(numbers).all() or not (memory.std > 0.0).all():
+        raise DataError("its changes hold what is no number, or no spread")
 
 
 def plan_by_subgoals(policy: Policy, experiment: Any, run_dir: Path) -> SubgoalPlanner:

@@ -128,6 +128,17 @@ def test_what_was_tried_in_vain_is_not_tried_again_from_there_while_there_is_ano
     assert one.subgoal is not None and tuple(np.round(one.subgoal.told, 1).tolist()) == told[0]
 
 
+def test_once_all_was_tried_from_a_place_the_best_is_tried_again():
+    one = planner({(0, 4): -1.0, (3, 0): -2.0}, alike=9.0, alike_moved=9.0, alike_together=9.0, patience=1)
+    told = []
+    for _ in range(2 * len(one.candidates(one._scale(state()), one._scale(state(8.0))))):
+        one.next(state(), state(8.0))
+        assert one.subgoal is not None
+        told.append(tuple(one.subgoal.told.tolist()))
+    half = len(told) // 2
+    assert half > 2 and len(set(told[:half])) == half and told[half:] == told[:half]
+
+
 def test_values_that_are_no_numbers_are_never_chosen_over_those_that_are():
     one = planner({(0, 4): float("nan"), (3, 0): -2.0}, alike=9.0, alike_moved=9.0, alike_together=9.0)
     one.next(state(), state(8.0))
@@ -205,5 +216,5 @@ def test_a_new_episode_forgets_the_last_ones_subgoal_and_the_critic_is_shown_the
     "wrong", [{"members": 0}, {"hidden": ()}, {"alike": 0.0}, {"snap": float("nan")}, {"pessimism": -1.0}]
 )
 def test_nonsense_is_refused(wrong):
-    with pytest.raises(ConfigError, match="subgoals"):
+    with pytest.raises(ConfigError, match="positive"):
         SubgoalConfig(**wrong)

@@ -1,6 +1,7 @@
 """From play to a policy that is told one change at a time: the commands, end to end and small."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -80,8 +81,17 @@ def test_held_out_episodes_are_not_remembered(work):
     assert not (np.abs(seen[:, told] - shown[told]) < 0.5).all(1).any()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "nan", "lacks", "text"])
-def test_what_is_damaged_is_said(work, tmp_path, damage):
+DAMAGES = {
+    "nan": ("values._v.layers.0", lambda one: one * float("nan")),
+    "lacks": ("after", None),
+    "shape": ("before", lambda one: one[:, :5].contiguous()),
+    "spread": ("std", lambda one: one * 0.0),
+    "elements": ("elements", lambda one: one.flip(0)),
+}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", *DAMAGES])
+def test_what_is_damaged_is_said(work, damage):
     run = work / "base"
     assert learn(run) == 0
     content = (run / SUBGOALS).read_bytes()
@@ -92,11 +102,9 @@ def test_what_is_damaged_is_said(work, tmp_path, damage):
     elif damage == "text":
         (run / SUBGOALS).write_text("no tensors")
     else:
-        key = next(name for name in tensors if name.startswith("values."))
-        tensors[key] = tensors[key] * float("nan")
-        if damage == "lacks":
-            del tensors[key], tensors["after"]
-        save_file(tensors, run / SUBGOALS, told)
+        key, change = DAMAGES[damage]
+        whole = tensors.pop(key)
+        save_file(tensors if change is None else {**tensors, key: change(whole)}, run / SUBGOALS, told)
     with pytest.raises(DataError, match="makes it anew"):
         load_planner(run, read_run(run))
     assert learn(run) == 0
@@ -113,6 +121,17 @@ def test_what_cannot_be_planned_for_is_said(work, tmp_path, capsys):
     assert learn(work / "base") == 0
     assert main(["evaluate", str(work / "base"), "--subgoals", "--words", "press button 3"]) == 2
     assert "without --words" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_play_of_another_task_is_refused(work, tmp_path, capsys):
+    other, run = tmp_path / "other", tmp_path / "run"
+    short = ["--episodes", "2", "--steps", "20", "--jobs", "1"]
+    assert main(["play", "cube-single", *short, "--out", str(other)]) == 0
+    shutil.copytree(work / "base", run)
+    described = json.loads((run / "experiment.json").read_text()) | {"data": str(other)}
+    (run / "experiment.json").write_text(json.dumps(described))
+    assert learn(run) == 2
+    assert "is not what" in capsys.readouterr().err
 
 
 def test_the_next_change_needs_a_state_that_names_its_elements(work, tmp_path):
