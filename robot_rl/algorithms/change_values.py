@@ -64,7 +64,7 @@ class Places:
         lengths = np.array([len(one) for one in episodes], np.int64)
         if not (lengths > 1).any():
             raise DataError(
-                "in these episodes nothing that goals speak of changes and rests again: see policy.inputs.goal_elements,"
+                "in these episodes nothing that goals tell changes and rests again: see policy.inputs.goal_elements,"
                 " changes.moved, .still and .rest of robot-rl imitate"
             )
         told = np.concatenate(episodes).astype(np.float32)
