@@ -6,10 +6,11 @@
 For each pair and seed the scripted person demonstrates, both parents are trained, `robot-rl compose --search` finds the
 weights on start states of its own, and parents and composition are evaluated from the same other ones. Pairs:
 
-  operators    Stack, by a steady slow person and by a quick shaky one, few demonstrations of each
+  experience   Lift, a log of all that operators of mixed quality did, against a few demonstrations by the expert
+  experience_can  the same for the can (not with --quick)
   processes    Stack, the same demonstrations: EDM with an MLP, flow matching with a transformer and two observations
-  modalities   Lift, few demonstrations: one sees the state, the other the camera and the arm alone (not with --quick)
-  unequal      Lift, many demonstrations against two: not expected to gain, reported
+  modalities   Lift, very few demonstrations: one sees the state, the other the camera and the arm (not with --quick)
+  operators    Stack, a steady slow person against a quick shaky one, far worse: not expected to gain, reported
 
 A gain is the difference in success from the same start states to each parent, the smaller of the two; its interval is
 a bootstrap over start states within each seed. The search's own figures are of the best of many and not reported as
@@ -39,15 +40,21 @@ RESAMPLES = 10_000
 PAIRS_THAT_GAIN = 2.0
 STEADY = ("person.hand_speed=0.25", "person.hand_noise=0.01")
 SHAKY = ("person.hand_speed=0.5", "person.hand_noise=0.06")
-PIXELS = ("task.env.objects=[]", "task.env.cameras=[front]", "task.env.image_hw=[48,48]")
 PLAIN = ("policy.inputs.goal=false", "policy.goal_dropout=0", "algorithm.learning_rate=0.001", "held_out=0")
+OPERATORS = ("expert=0.5", "clumsy=0.2", "wrong=0.3")
 MLP = ("policy=score", "policy.network.width=256", *PLAIN)
+MIXED = (*MLP, "outcomes=all")
 FLOW = ("policy=flow", "policy.inputs.history=2", *PLAIN)
 TRANSFORMER = (
     "policy.network._target_=policies.denoisers.TransformerConfig",
     "policy.network.width=64", "policy.network.layers=2", "policy.network.heads=4", "batch_size=64",
 )  # fmt: skip
 SEEING = (*MLP, "policy.inputs.image_channels=[16,16,16]", "policy.inputs.image_features=64", "batch_size=64")
+
+
+def pixels(camera: str) -> tuple[str, ...]:
+    """Overrides: the object is seen, not told."""
+    return "task.env.objects=[]", f"task.env.cameras=[{camera}]", "task.env.image_hw=[48,48]"
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class Parent:
     policy: tuple[str, ...]
     person: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    """Who demonstrates (`robot-rl demonstrate`), instead of the scripted person."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +80,13 @@ class Pair:
 
 
 PAIRS = {
-    "operators": Pair("stack", (Parent(15, MLP, STEADY), Parent(15, MLP, SHAKY))),
+    "experience": Pair("lift", (Parent(200, MIXED, operators=OPERATORS), Parent(3, MLP, operators=("expert",)))),
+    "experience_can": Pair(
+        "pick_place_can", (Parent(200, MIXED, operators=OPERATORS), Parent(10, MLP, operators=("expert",))), quick=False
+    ),
     "processes": Pair("stack", (Parent(15, MLP), Parent(15, (*FLOW, *TRANSFORMER)))),
-    "modalities": Pair("lift", (Parent(3, MLP), Parent(20, SEEING, env=PIXELS)), quick=False),
-    "unequal": Pair("lift", (Parent(40, MLP, STEADY), Parent(2, MLP, SHAKY)), may_gain=False),
+    "modalities": Pair("lift", (Parent(2, MLP), Parent(10, SEEING, env=pixels("front"))), quick=False),
+    "operators": Pair("stack", (Parent(15, MLP, STEADY), Parent(15, MLP, SHAKY)), may_gain=False),
 }
 
 
@@ -157,14 +169,18 @@ def train(job: Job, number: int) -> Path:
     """Demonstrations and the policy of one parent; returns its run's directory."""
     parent, threads = job.pair.parents[number], ("--threads", "1")
     task = (f"task={job.pair.task}", *parent.env, f"seed={job.seed}")
-    shown = [(one.demos, one.person, one.env) for one in job.pair.parents]
+    shown = [(one.demos, one.person, one.env, one.operators) for one in job.pair.parents]
     demos = job.directory("demos", shown.index(shown[number]), parent.demos)
     policy = job.directory("parent", number, parent.demos, job.size.updates)
-    if not (demos / "report.html").exists():
+    episodes = demos if parent.operators else demos / "episodes"
+    if parent.operators:
+        who = ("--operators", *parent.operators, "--episodes", str(parent.demos), "--jobs", "1")
+        _robot_rl("demonstrate", job.pair.task, *who, "--seed", str(job.seed), "--out", str(demos))
+    elif not (demos / "report.html").exists():
         schedule = (f"schedule.demos={parent.demos}", "schedule.learn_steps=0", "schedule.evaluate_episodes=0")
         _robot_rl("train", *task, *parent.person, *schedule, "--run-dir", str(demos), "--overwrite", *threads)
     if not (policy / "checkpoints" / f"step_{job.size.updates:09d}").exists():
-        words = (*task, *parent.policy, f"data={demos / 'episodes'}", f"algorithm.updates={job.size.updates}")
+        words = (*task, *parent.policy, f"data={episodes}", f"algorithm.updates={job.size.updates}")
         _robot_rl("imitate", *words, "--run-dir", str(policy), "--overwrite", *threads)
     return policy
 

@@ -3,8 +3,9 @@
   python benchmarks/online_improvement.py --quick
   python benchmarks/online_improvement.py --seed 0 --out benchmarks/results/online_improvement.json
 
-Sparse reward, twenty demonstrations, two updates a step. All arms of a seed have the same demonstrations and probes
-from the same start states; the level counts from the first probe after which none is below it. Arms:
+Sparse reward, twenty demonstrations, two updates a step; before the first step all learn from the demonstrations
+(`learner.pretrain_updates`; Q-chunking's policy imitates them first). All arms of a seed have the same demonstrations
+and probes from the same start states; the level counts from the first probe after which none is below it. Arms:
 
   rlpd         as published (2302.02948): ten critics, no imitation beside them
   rlpd_ours    as `robot-rl train` learns by default: two critics, imitation that decays, its own successes
@@ -40,7 +41,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "q_chunking": ("algorithm=q_chunking", "policy=q_chunking"),
 }
 BASELINES = ("rlpd", "rlpd_ours")
-PLANS = (Plan("lift", 4000, 250), Plan("door", 8000, 500))
+PLANS = (Plan("lift", 3000, 250), Plan("door", 4000, 250))
 QUICK = Plan("lift", 1500, 250)
 
 

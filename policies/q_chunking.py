@@ -31,8 +31,9 @@ class QChunkingPolicyConfig(PolicyConfig):
 
     base: GenerativeConfig = field(default_factory=lambda: GenerativeConfig(EDMProcess(sigma_last=0.1)))
     """The behaviour policy whose samples are chosen from; chunks need more noise than single actions (`EDMProcess`)."""
-    critics: CriticConfig = field(default_factory=CriticConfig)
-    """Those that choose; the learner trains them, the actor is sent them."""
+    critics: CriticConfig = field(default_factory=lambda: CriticConfig(members=10))
+    """Those that choose; the learner trains them, the actor is sent them. The best of many for two is too often their
+    mistake."""
     horizon: int = 5
     """Actions of a chunk."""
     samples: int = 32

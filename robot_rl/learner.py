@@ -52,7 +52,8 @@ class LearnerConfig:
     warmup_steps: int = 100
     """Online transitions before the first online update."""
     pretrain_updates: int = 1000
-    """Updates on the demonstrations alone, before the first online transition."""
+    """Updates on the demonstrations alone, before the first online transition; after the algorithm's imitation, if
+    it has any."""
     capacity: int = 200_000
     """Transitions kept in each buffer."""
     publish_every: int = 20
@@ -83,6 +84,7 @@ class Learner:
         self.memory = memory
         self.config = config
         self.updates = 0
+        self._at_first = algorithm.imitation_updates + config.pretrain_updates
         self.metrics: Mapping[str, Tensor] = {}
         """The newest value of each: not every update tells all of them."""
         self._learning = False
@@ -97,16 +99,16 @@ class Learner:
         """Updates that the data received so far allow and that have not been done yet."""
         if self.memory.demo_steps + self.memory.online_steps == 0:
             return 0
-        allowed = self.config.pretrain_updates if self._learning and self.memory.demo_steps else 0
+        allowed = self._at_first if self._learning and self.memory.demo_steps else 0
         online = self.memory.online_steps - self.config.warmup_steps
         if online > 0:
-            allowed = self.config.pretrain_updates + int(self.config.utd * self.memory.online_steps)
+            allowed = self._at_first + int(self.config.utd * self.memory.online_steps)
         return max(allowed - self.updates, 0)
 
     @property
     def realized_utd(self) -> float:
         """Online updates per online transition, as it really happened."""
-        online_updates = max(self.updates - self.config.pretrain_updates, 0)
+        online_updates = max(self.updates - self._at_first, 0)
         return online_updates / max(self.memory.online_steps, 1)
 
     def update(self) -> None:

@@ -18,6 +18,11 @@ class Algorithm(Protocol):
         """How its batches sum the rewards."""
         ...
 
+    @property
+    def imitation_updates(self) -> int:
+        """Updates, the first of all, in which its policy only imitates: done before the learner's others."""
+        ...
+
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient step; returns 0-d tensors to log (no host synchronisation inside)."""
         ...

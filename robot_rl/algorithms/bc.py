@@ -37,6 +37,8 @@ class BCConfig:
 class BC:
     """Implements `robot_rl.algorithms.Algorithm`; learns from whatever rows the batch has."""
 
+    imitation_updates = 0  # none before the others
+
     def __init__(self, config: BCConfig, networks: PolicyNetworks, augment: Augment | None = None) -> None:
         self.config = config
         self.device = find_device(config.device)

@@ -131,13 +131,21 @@ class OffPolicy:
     def target_encoder(self) -> nn.Module:
         return self._targets[0]
 
+    @property
+    def imitation_updates(self) -> int:
+        """As `Algorithm`; only for a policy whose whole loss is imitation."""
+        return 0
+
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One critic step; every `actor_every`-th call also one of the policy."""
+        """One critic step; every `actor_every`-th call also one of the policy. In `imitation_updates` that alone."""
         data = self._load(batch)
-        features, metrics = self._update_values(data)
         self._updates += 1
-        if self._updates % self.config.actor_every == 0:
-            metrics |= self._update_actor(data, features)
+        if self._updates <= self.imitation_updates:
+            metrics = self._update_actor(data, self.networks.encoder(data.observation).detach())
+        else:
+            features, metrics = self._update_values(data)
+            if self._updates % self.config.actor_every == 0:
+                metrics |= self._update_actor(data, features)
         self._target_flat.follow(self._value_flat, self.config.target_rate)
         self._acting_flat.follow(self._policy_flat, self.config.acting_rate)
         return metrics

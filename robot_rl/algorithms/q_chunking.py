@@ -2,7 +2,9 @@
 
 The critics value (observation, chunk); as the whole chunk is given, the rewards of its steps are summed without bias,
 and the value after it is weighed by discount^horizon. The policy is the best of many chunks that an expressive
-behaviour policy samples. That one imitates the whole replay: what was executed, by the person or by the policy.
+behaviour policy samples. That one imitates what `is_demonstration` marks: demonstrations, interventions, and the
+episodes that the policy ended alone and with success; the paper's imitates the whole replay, of which half is failures
+at first. It begins before the critics do (`QChunkingConfig.imitation_updates`).
 
 A chunk that crosses a takeover counts as it was played: the critics are told the person's actions, too. One that the
 episode's end cuts short counts where the task ended; at a time limit it is not whole, and teaches its first actions
@@ -42,10 +44,25 @@ class ProposingActor(Protocol):
 
 @dataclass(frozen=True)
 class QChunkingConfig(OffPolicyConfig):
-    """Hyperparameters; critics, horizon and number of samples are the policy's, which acts with them."""
+    """Hyperparameters; critics, horizon and the samples it acts by are the policy's."""
 
     actor_every: int = 1
     """Critic updates per update of the behaviour policy."""
+    imitation_updates: int = 4000
+    """Updates before all others in which the behaviour policy learns alone, from the demonstrations: they need no
+    critics, so each takes a small part of a later one's time. The paper learns offline for a million."""
+
+    backup_samples: int = 8
+    """Chunks of which the backup values the best, no more than the policy acts by. The paper's are as many as those;
+    sampling them takes nearly all of an update's time."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.imitation_updates < 0 or self.backup_samples < 1:
+            raise ConfigError(
+                "imitation_updates must not be negative, backup_samples at least 1; "
+                f"got {self.imitation_updates}, {self.backup_samples}"
+            )
 
 
 class QChunking(OffPolicy):
@@ -56,17 +73,24 @@ class QChunking(OffPolicy):
         if networks.critics is None:
             raise ConfigError("Q-chunking acts by critics: its networks must have them, as policies.q_chunking's do")
         super().__init__(config, networks, networks.critics, augment)
+        self.config: QChunkingConfig = config
         self._actor = cast(ProposingActor, networks.actor)
 
     @property
     def returns(self) -> Returns:
         return Returns(self._actor.horizon, self.config.discount, chunk=True)
 
+    @property
+    def imitation_updates(self) -> int:
+        return self.config.imitation_updates
+
     def _next_value(self, data: TensorBatch, next_features: Tensor, next_target_features: Tensor) -> Tensor:
-        noise = self._noise(len(next_features), self._actor.samples, self.networks.arm_dim)
+        count = min(self.config.backup_samples, self._actor.samples)
+        noise = self._noise(len(next_features), count, self.networks.arm_dim)
         return self._best_value(next_target_features, self._actor.propose(next_features, noise))
 
     def _policy_loss(self, data: TensorBatch, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         assert data.known is not None
-        loss = self._actor.imitation_loss(features, data.arm_action, data.known, self._generator)
+        mask = data.known * data.is_demonstration.unsqueeze(1)
+        loss = self._actor.imitation_loss(features, data.arm_action, mask, self._generator)
         return loss, {"imitation_loss": loss.detach()}

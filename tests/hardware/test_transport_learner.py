@@ -35,6 +35,7 @@ class CountingAlgorithm:
     """Its only parameter is the number of updates."""
 
     returns = Returns()
+    imitation_updates = 0
 
     def __init__(self) -> None:
         self.count = torch.zeros(())

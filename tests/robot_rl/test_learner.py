@@ -17,6 +17,7 @@ from robot_rl.types import EpisodeStart
 
 class CountingAlgorithm:
     returns = Returns()
+    imitation_updates = 0
 
     def __init__(self):
         self.weight = torch.zeros(1)
@@ -89,6 +90,23 @@ def test_fractional_ratio_and_pretraining_are_accounted_apart():
         transport.send(None)
     transport.flush()
     assert learner.updates == 17 and learner.realized_utd == 0.25
+
+
+def test_imitation_comes_before_the_updates_on_demonstrations_and_counts_beside_them():
+    class Imitator(CountingAlgorithm):
+        imitation_updates = 5
+
+    learner = Learner(Imitator(), CountingMemory(), LearnerConfig(pretrain_updates=2, utd=1.0, warmup_steps=0))
+    learner.memory.demo_steps = 3
+    assert learner.due == 0
+    learner.receive(EpisodeStart("a", "learn", {}, 0.0))
+    while learner.due:
+        learner.update()
+    assert learner.updates == 7 and learner.realized_utd == 0.0
+    learner.memory.online_steps = 4
+    while learner.due:
+        learner.update()
+    assert learner.updates == 11 and learner.realized_utd == 1.0
 
 
 def test_parameters_come_every_so_many_updates_with_their_version():

@@ -43,7 +43,8 @@ POLICY = QChunkingPolicyConfig(
 
 
 def make(spec=STATE_SPEC, action=GRASP, seed=0, **changes) -> QChunking:
-    return QChunking(QChunkingConfig(seed=seed, **changes), POLICY.build_networks(spec, action, seed))
+    config = QChunkingConfig(seed=seed, **{"imitation_updates": 0} | changes)
+    return QChunking(config, POLICY.build_networks(spec, action, seed))
 
 
 def chunked(batch: Batch, known: int = HORIZON) -> Batch:
@@ -155,3 +156,40 @@ def test_impossible_settings_are_refused():
     for name, wrong in (("samples", 0), ("horizon", HORIZON - 1)):
         with pytest.raises(ConfigError, match=name):
             dataclasses.replace(POLICY, **{name: wrong})
+
+
+def test_at_first_the_behaviour_policy_learns_alone():
+    algorithm = make(imitation_updates=2, acting_rate=1.0)
+    batch = chunked(make_batch(32))
+
+    def learned(module: nn.Module) -> list[torch.Tensor]:
+        return [one.detach().clone() for one in module.parameters()]
+
+    def moved(module: nn.Module, before: list[torch.Tensor]) -> bool:
+        return any(not torch.equal(one, other) for one, other in zip(module.parameters(), before, strict=True))
+
+    for _ in range(2):
+        actor, critics = learned(algorithm.networks.actor), learned(algorithm.critics)
+        metrics = algorithm.update(batch)
+        assert set(metrics) == {"imitation_loss"}
+        assert moved(algorithm.networks.actor, actor) and not moved(algorithm.critics, critics)
+    actor, critics = learned(algorithm.networks.actor), learned(algorithm.critics)
+    assert "critic_loss" in algorithm.update(batch)
+    assert moved(algorithm.networks.actor, actor) and moved(algorithm.critics, critics)
+    with pytest.raises(ConfigError, match="imitation_updates"):
+        QChunkingConfig(imitation_updates=-1)
+
+
+def test_only_marked_chunks_are_imitated():
+    algorithm = make()
+    batch = chunked(make_batch(0))
+    marked = (np.arange(len(batch)) % 2).astype(np.float32)
+    losses_of = []
+    for shift in (0.0, 0.5):  # of the chunks that are not marked
+        assert batch.chunk is not None
+        chunk = batch.chunk * (1.0 - shift * (1.0 - marked))[:, None, None].astype(np.float32)
+        data = algorithm._load(dataclasses.replace(batch, chunk=chunk, is_demonstration=marked))
+        algorithm._generator.manual_seed(1)
+        features = algorithm.networks.encoder(data.observation)
+        losses_of.append(float(algorithm._policy_loss(data, features)[0]))
+    assert losses_of[0] == pytest.approx(losses_of[1]) and losses_of[0] > 0.0
