@@ -6,8 +6,8 @@
 For each pair and seed the scripted person demonstrates, both parents are trained, `robot-rl compose --search` finds the
 weights on start states of its own, and parents and composition are evaluated from the same other ones. Pairs:
 
-  experience   Lift, a log of all that operators of mixed quality did, against a few demonstrations by the expert
-  experience_can  the same for the can (not with --quick)
+  experience   Lift, a log of all that operators of mixed quality did, against a single demonstration by the expert
+  experience_can  the same for the can, against two demonstrations (not with --quick)
   processes    Stack, the same demonstrations: EDM with an MLP, flow matching with a transformer and two observations
   modalities   Lift, very few demonstrations: one sees the state, the other the camera and the arm (not with --quick)
   operators    Stack, a steady slow person against a quick shaky one, far worse: not expected to gain, reported
@@ -80,9 +80,9 @@ class Pair:
 
 
 PAIRS = {
-    "experience": Pair("lift", (Parent(200, MIXED, operators=OPERATORS), Parent(3, MLP, operators=("expert",)))),
+    "experience": Pair("lift", (Parent(200, MIXED, operators=OPERATORS), Parent(1, MLP, operators=("expert",)))),
     "experience_can": Pair(
-        "pick_place_can", (Parent(200, MIXED, operators=OPERATORS), Parent(10, MLP, operators=("expert",))), quick=False
+        "pick_place_can", (Parent(200, MIXED, operators=OPERATORS), Parent(2, MLP, operators=("expert",))), quick=False
     ),
     "processes": Pair("stack", (Parent(15, MLP), Parent(15, (*FLOW, *TRANSFORMER)))),
     "modalities": Pair("lift", (Parent(2, MLP), Parent(10, SEEING, env=pixels("front"))), quick=False),

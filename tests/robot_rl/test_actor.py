@@ -37,7 +37,7 @@ LEARNERS = {
         EXPOPolicyConfig(hidden=(32, 32), base=BASE, critics=CRITICS, samples=2, asynchronous=True),
     ),
     "q_chunking": (
-        lambda networks: QChunking(QChunkingConfig(), networks),
+        lambda networks: QChunking(QChunkingConfig(imitation_updates=0), networks),
         QChunkingPolicyConfig(base=BASE, critics=CRITICS, samples=4),
     ),
 }
