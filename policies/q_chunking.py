@@ -7,6 +7,7 @@ Shape letters: H horizon, A action, N samples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -38,14 +39,17 @@ class QChunkingPolicyConfig(PolicyConfig):
     """Actions of a chunk."""
     samples: int = 32
     """Chunks to choose from, for acting and for the backup."""
+    pessimism: float = 1.0
+    """Standard deviations of the critics below their mean at which a chunk is ranked for acting. What the critics do
+    not agree on is not tried while there is something better known; they disagree on what has never been done."""
     execution: ExecutionConfig = field(default_factory=lambda: ExecutionConfig(execute=5))
     """How chunks are played."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.execution.execute <= self.horizon or self.samples < 1:
+        if not 1 <= self.execution.execute <= self.horizon or self.samples < 1 or not 0.0 <= self.pessimism < math.inf:
             raise ConfigError(
-                "samples must be at least 1, execution.execute at most the horizon; "
-                f"got {self.samples}, {self.execution.execute}, {self.horizon}"
+                "samples must be at least 1, pessimism finite and not negative, execution.execute at most the horizon; "
+                f"got {self.samples}, {self.pessimism}, {self.execution.execute}, {self.horizon}"
             )
 
     def build_around(
@@ -82,7 +86,7 @@ class BestChunkSource:
         self, config: QChunkingPolicyConfig, observation_spec: ObservationSpec, action_spec: ActionSpec, seed: int = 0
     ) -> None:
         self.horizon = config.horizon
-        self._samples = config.samples
+        self._samples, self._pessimism = config.samples, config.pessimism
         self._networks = config.build_networks(observation_spec, action_spec, seed).requires_grad_(False)
         self._actor = cast(ChunkActor, self._networks.actor)
 
@@ -114,4 +118,4 @@ class BestChunkSource:
         if prefix is not None:
             chunks.view(self._samples, *noise.shape)[:, : len(prefix)] = torch.from_numpy(prefix)
         assert networks.critics is not None
-        return choose(networks.critics, features, chunks).view(noise.shape).numpy()
+        return choose(networks.critics, features, chunks, self._pessimism).view(noise.shape).numpy()

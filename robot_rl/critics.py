@@ -61,10 +61,14 @@ def for_each(features: Tensor, candidates: int) -> Tensor:
     return features.repeat_interleave(candidates, 0)
 
 
-def choose(critics: CriticEnsemble, features: Tensor, candidates: Tensor) -> Tensor:
-    """The one (B, A) of the `candidates` (B, K, A) that is worth most by the mean of the critics; features (B, F)."""
+def choose(critics: CriticEnsemble, features: Tensor, candidates: Tensor, pessimism: float = 0.0) -> Tensor:
+    """The one (B, A) of the `candidates` (B, K, A) that is worth most by the critics; features (B, F).
+
+    Worth is the mean of the critics less `pessimism` times their standard deviation.
+    """
     rows, count, _ = candidates.shape
-    value = critics(for_each(features, count), candidates.flatten(0, 1)).mean(0)
+    values = critics(for_each(features, count), candidates.flatten(0, 1))
+    value = values.mean(0) - pessimism * values.std(0, correction=0)
     return losses.best_candidate(candidates, value.view(rows, count))
 
 
