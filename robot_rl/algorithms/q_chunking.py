@@ -52,17 +52,10 @@ class QChunkingConfig(OffPolicyConfig):
     """Updates before all others in which the behaviour policy learns alone, from the demonstrations: they need no
     critics, so each takes a small part of a later one's time. The paper learns offline for a million."""
 
-    backup_samples: int = 8
-    """Chunks of which the backup values the best, no more than the policy acts by. The paper's are as many as those;
-    sampling them takes nearly all of an update's time."""
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.imitation_updates < 0 or self.backup_samples < 1:
-            raise ConfigError(
-                "imitation_updates must not be negative, backup_samples at least 1; "
-                f"got {self.imitation_updates}, {self.backup_samples}"
-            )
+        if self.imitation_updates < 0:
+            raise ConfigError(f"imitation_updates must not be negative, got {self.imitation_updates}")
 
 
 class QChunking(OffPolicy):
@@ -85,8 +78,7 @@ class QChunking(OffPolicy):
         return self.config.imitation_updates
 
     def _next_value(self, data: TensorBatch, next_features: Tensor, next_target_features: Tensor) -> Tensor:
-        count = min(self.config.backup_samples, self._actor.samples)
-        noise = self._noise(len(next_features), count, self.networks.arm_dim)
+        noise = self._noise(len(next_features), self._actor.samples, self.networks.arm_dim)
         return self._best_value(next_target_features, self._actor.propose(next_features, noise))
 
     def _policy_loss(self, data: TensorBatch, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
