@@ -5,9 +5,9 @@
 
 Sparse reward, twenty demonstrations, two updates a step; before the first step all learn from the demonstrations
 (`learner.pretrain_updates`; Q-chunking's policy imitates them first). All arms of a seed have the same demonstrations
-and probes of 20 episodes from the same start states. The level is reached at the first of three probes in a row whose 60
-episodes together are at it; beside that the first probe after which none is below it, which the noise of many probes
-makes late, most of all for who is there early. Success is that of the last checkpoint. Arms:
+and probes of 20 episodes from the same start states. The level is reached at the first of three probes in a row whose
+60 episodes together are at it; beside that stands the first probe after which none is below it, which the noise of many
+probes makes late, most of all for who is there early. Success is that of the last checkpoint. Arms:
 
   rlpd         as published (2302.02948): ten critics, no imitation beside them
   rlpd_ours    as `robot-rl train` learns by default: two critics, imitation that decays, its own successes
