@@ -89,6 +89,11 @@ class Counters:
     """Steps (of the present episode) at which a new chunk was joined."""
 
 
+def episode_noise(seed: int) -> np.random.Generator:
+    """What an episode of that seed samples from; nothing that the start state was drawn from."""
+    return np.random.default_rng([seed, *b"noise"])
+
+
 class ChunkPolicy:
     """Implements `robot_rl.protocols.Policy` with any source of chunks. Not thread safe."""
 
@@ -134,9 +139,14 @@ class ChunkPolicy:
         self.source.load(tensors)
         self._version = version
 
-    def reset(self, goal: Goal | None = None) -> None:
-        """Forget the last episode's chunks, wait for a sampling under way, take the goal."""
+    def reset(self, goal: Goal | None = None, seed: int | None = None) -> None:
+        """Forget the last episode's chunks, wait for a sampling under way, take the goal.
+
+        With a `seed` the noise of the episode's chunks is `episode_noise` of it.
+        """
         self._forget(goal)
+        if seed is not None:
+            self._random = episode_noise(seed)
 
     def act(self, observation: Observation) -> FloatArray:
         """Action (A,) of this step, in [-1, 1]."""

@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-import numpy as np
-
-from policies.chunking import ChunkPolicy, ExecutionConfig
+from policies.chunking import ChunkPolicy, ExecutionConfig, episode_noise
 from policies.sources import ChunkSource, SampleInputs
 from policies.torch_source import TorchSource
 from robot_rl.protocols import Policy
@@ -90,7 +88,7 @@ class _Member(ChunkPolicy):
         seed: int,
     ) -> None:
         super().__init__(source, execution, observation, action)
-        self._random = np.random.default_rng(seed)
+        self._random = episode_noise(seed)
 
     def ask(self, observation: Observation) -> SampleInputs | None:
         """Take in what is seen; what a chunk is to be sampled from if one is due."""

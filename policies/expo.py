@@ -102,7 +102,7 @@ class EXPOPolicy(StepPolicy):
         self._pending: Future[FloatArray] | None = None
         self._newest: FloatArray | None = None
 
-    def reset(self, goal: Goal | None = None) -> None:
+    def reset(self, goal: Goal | None = None, seed: int | None = None) -> None:
         """Forget the samples of the last episode."""
         self._settle()
         self._pending = self._newest = None

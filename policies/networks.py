@@ -146,7 +146,7 @@ class StepPolicy:
     def version(self) -> int:
         return self._version
 
-    def reset(self, goal: Goal | None = None) -> None:
+    def reset(self, goal: Goal | None = None, seed: int | None = None) -> None:
         """Nothing is remembered from one step to the next."""
 
     def load(self, version: int, tensors: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from policies.chunking import ChunkPolicy
+from policies.chunking import ChunkPolicy, episode_noise
 from policies.sources import ManySource, as_many
 from policies.values import ChunkCriticNet
 from robot_rl.errors import ConfigError, SpecError
@@ -264,10 +264,12 @@ class SteeredPolicy:
         """The latest one."""
         return self.steering.choice
 
-    def reset(self, goal: Goal | None = None) -> None:
+    def reset(self, goal: Goal | None = None, seed: int | None = None) -> None:
         """As the base; the critic is told the same goal."""
         self._goal = {} if goal is None else dict(goal.observation)
-        self.base.reset(goal)
+        if seed is not None:
+            self._random = episode_noise(seed)
+        self.base.reset(goal, seed)
 
     def act(self, observation: Observation) -> FloatArray:
         """Action (A,)."""

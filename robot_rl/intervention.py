@@ -32,7 +32,7 @@ class HoldPolicy:
     def __init__(self, action_dim: int) -> None:
         self._action = np.zeros(action_dim)
 
-    def reset(self, goal: Goal | None = None) -> None:
+    def reset(self, goal: Goal | None = None, seed: int | None = None) -> None:
         pass
 
     def act(self, observation: Observation) -> np.ndarray:
@@ -47,8 +47,8 @@ class Intervention:
         self.human = human
         self._spec = action_spec
 
-    def reset(self, phase: str, goal: Goal | None = None) -> None:
-        self.policy.reset(goal)
+    def reset(self, phase: str, goal: Goal | None = None, seed: int | None = None) -> None:
+        self.policy.reset(goal, seed)
         self.human.reset(phase)
 
     def act(self, observation: Observation) -> Decision:

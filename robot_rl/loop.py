@@ -29,12 +29,12 @@ def run_episode(
 
     Subscribers are called in order and synchronously; a slow one must queue by itself. The episode
     is closed for them also when the loop is interrupted (Ctrl-C, hardware error), as discarded.
-    `operator` names for the record who is at the controls.
+    `seed` is also what the policy draws from. `operator` names for the record who is at the controls.
     """
     reset_began_s = time.monotonic()
     observation, info = env.reset(seed=seed, options=options)
     reset_s = time.monotonic() - reset_began_s
-    control.reset(phase, info.get("goal"))
+    control.reset(phase, info.get("goal"), seed)
     episode_id = uuid.uuid4().hex
     start = EpisodeStart(episode_id, phase, observation, info["stamp_s"], seed, reset_s, operator)
     for subscriber in subscribers:

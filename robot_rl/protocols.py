@@ -106,8 +106,12 @@ class Policy(Protocol):
         """Version of the parameters now in use; 0 for policies that do not learn."""
         ...
 
-    def reset(self, goal: Goal | None = None) -> None:
-        """Called at each episode's start: forget chunks and recurrent state, take the goal if it has one."""
+    def reset(self, goal: Goal | None = None, seed: int | None = None) -> None:
+        """Called at each episode's start: forget chunks and recurrent state, take the goal if it has one.
+
+        What the episode's actions are sampled from is drawn from `seed`, if there is one, so that trials of one start
+        can be repeated and paired with those in a twin; exploration goes on with a stream of its own.
+        """
         ...
 
     def act(self, observation: Observation) -> FloatArray: ...

@@ -30,7 +30,7 @@ class OgbenchPlayer:
         self._oracle: Any = None
         self._stacking = 0.0
 
-    def reset(self, goal: Goal | None = None) -> None:
+    def reset(self, goal: Goal | None = None, seed: int | None = None) -> None:
         """Draws from numpy's global generator, as the oracles do: see `sim.seeding.seeded`."""
         self._oracle = None
         self._stacking = float(np.random.uniform(*STACKING.get(self._env.task, (0.5, 0.5))))  # noqa: NPY002

@@ -37,7 +37,7 @@ class RobosuitePlayer:
         """Make the next episode repeatable."""
         self._random = np.random.default_rng(seed)
 
-    def reset(self, goal: Goal | None = None) -> None:
+    def reset(self, goal: Goal | None = None, seed: int | None = None) -> None:
         self._home: FloatArray | None = None
         self._noise = np.zeros(self._env.action_spec.arm_dim)
 

@@ -60,7 +60,7 @@ class Demonstrator:
     def __init__(self, task: str, env: RobotEnv) -> None:
         self._task, self._env = task, env
 
-    def reset(self, goal: Goal | None = None) -> None:
+    def reset(self, goal: Goal | None = None, seed: int | None = None) -> None:
         self._expert = make_expert(self._task)
 
     def act(self, observation: Observation) -> FloatArray:

@@ -81,7 +81,7 @@ class Policy:
     version = 0
     deterministic = False
 
-    def reset(self, goal: object = None) -> None:
+    def reset(self, goal: object = None, seed: int | None = None) -> None:
         pass
 
     def act(self, observation: dict[str, Any]) -> np.ndarray:

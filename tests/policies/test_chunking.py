@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from policies.chunking import ChunkPolicy, ExecutionConfig
+from policies.crowd import ChunkCrowd
 from robot_rl.errors import ConfigError, SpecError, StaleError
 from robot_rl.types import ActionSpec, ArraySpec, Goal, ObservationSpec
 
@@ -292,3 +293,28 @@ def test_without_patience_or_without_any_chunk_silence_ends_the_episode(delay):
         policy, _, executor = make(delay=delay, source=silent, **options)
         with pytest.raises(StaleError, match="nobody there"):
             play(policy, executor, steps)
+
+
+class Noisy(Source):
+    """Plays the noise that it is given."""
+
+    def sample(self, observation, goal, noise, seed, prefix):
+        return noise / 10
+
+
+def test_an_episodes_noise_comes_from_its_seed_here_and_in_a_crowd():
+    def played(policy, seed):
+        policy.reset(seed=seed)
+        return np.array([policy.act({"state": np.zeros(2, np.float32)}) for _ in range(2 * HORIZON)])
+
+    policy = ChunkPolicy(Noisy(), ExecutionConfig(execute=HORIZON), SPEC, ACTION)
+    first, other, again = (played(policy, seed) for seed in (5, 6, 5))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(played(policy, None), played(policy, None))
+    crowd = ChunkCrowd(policy)
+    crowd.begin([6, 5])
+    seen = {number: {"state": np.zeros(2, np.float32)} for number in range(2)}
+    together = [crowd.act(seen) for _ in range(2 * HORIZON)]
+    np.testing.assert_array_equal([acted[0] for acted in together], other)
+    np.testing.assert_array_equal([acted[1] for acted in together], first)

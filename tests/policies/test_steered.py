@@ -189,7 +189,7 @@ class Draws:
     def __init__(self):
         self.random, self.asked, self.deterministic = np.random.default_rng(0), 0, True
 
-    def reset(self, goal=None):
+    def reset(self, goal=None, seed=None):
         pass
 
     def act(self, observation):
